@@ -1,0 +1,55 @@
+"""Durable workflows for Django. ``durable`` is what applications use; see ``docs/`` for the rest."""
+
+from django_durable.api import durable
+from django_durable.definitions.retry import Retry
+from django_durable.engine.context import Context
+from django_durable.exceptions import (
+    ActivityError,
+    ApplicationError,
+    DefinitionError,
+    DurableError,
+    FailureError,
+    NonDeterminismError,
+    OptionNotSupported,
+    PayloadError,
+    RetryAfter,
+    UnknownDefinition,
+    UnsupportedInWorkflow,
+    WorkflowAlreadyStarted,
+    WorkflowCancelled,
+    WorkflowClosed,
+    WorkflowFailed,
+    WorkflowNotFound,
+    WorkflowTerminated,
+    WorkflowTimedOut,
+    WorkflowUnsuccessful,
+    WouldWaitForever,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "durable",
+    "Context",
+    "Retry",
+    "ApplicationError",
+    "RetryAfter",
+    "DurableError",
+    "DefinitionError",
+    "UnknownDefinition",
+    "OptionNotSupported",
+    "PayloadError",
+    "WorkflowNotFound",
+    "WorkflowClosed",
+    "WorkflowAlreadyStarted",
+    "WorkflowUnsuccessful",
+    "WorkflowFailed",
+    "WorkflowCancelled",
+    "WorkflowTerminated",
+    "WorkflowTimedOut",
+    "WouldWaitForever",
+    "NonDeterminismError",
+    "UnsupportedInWorkflow",
+    "FailureError",
+    "ActivityError",
+]

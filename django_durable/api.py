@@ -1,0 +1,235 @@
+"""``durable``: the decorators and the service verbs.
+
+Importable before ``django.setup()``: whatever needs models is in ``django_durable.client``, imported on first use.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
+
+from asgiref.sync import sync_to_async
+
+from django_durable.definitions import activity as activities
+from django_durable.definitions import current, registry
+from django_durable.definitions import function as functions
+from django_durable.definitions import options as checks
+from django_durable.definitions import workflow as workflows
+from django_durable.definitions.activity import ActivityChanges, ActivityDefinition, ActivityOptions
+from django_durable.definitions.current import CurrentActivity
+from django_durable.definitions.reference import ActivityReference, WorkflowReference
+from django_durable.definitions.signal import SignalDefinition, SignalMessage, as_message
+from django_durable.definitions.workflow import OnConflict, OnReuse, WorkflowCall, WorkflowDefinition, WorkflowOptions
+
+if TYPE_CHECKING:
+    from django_durable.client import WorkflowHandle, WorkflowStatus
+    from django_durable.engine.context import Context
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class WorkflowDeclaration(TypedDict, total=False):
+    """Options of ``@durable.workflow``. A ``workflow_id`` belongs to one start: ``using(workflow_id=...)``."""
+
+    name: str
+    version: str
+    queue: str
+    priority: int
+    on_conflict: OnConflict
+    on_reuse: OnReuse
+
+
+DECLARED = frozenset(WorkflowDeclaration.__annotations__)
+
+
+def _client() -> Any:
+    """The module that does the work. Imported here because it loads models, which need ``django.setup()`` first."""
+    from django_durable import client  # noqa: PLC0415
+
+    return client
+
+
+def _twin(verb: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """The async twin of a sync verb, run where Django's own async ORM runs: in the request's one sync thread."""
+
+    @functools.wraps(verb)
+    async def twin(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await sync_to_async(verb, thread_sensitive=True)(self, *args, **kwargs)
+
+    twin.__name__, twin.__qualname__ = f"a{verb.__name__}", f"Durable.a{verb.__name__}"
+    return twin
+
+
+class ActivityDecorator(Protocol):
+    """What ``@durable.activity(...)`` gives: it keeps the types of sync and of async functions."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> ActivityDefinition[P, R]: ...
+
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> ActivityDefinition[P, R]: ...
+
+
+class WorkflowDecorator(Protocol):
+    """What ``@durable.workflow(...)`` gives."""
+
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
+    ) -> WorkflowDefinition[P, R]: ...
+
+
+class Durable:
+    """What applications use of this library. There is one: ``django_durable.durable``."""
+
+    registry = registry.registry
+
+    # Declaring
+
+    @overload
+    def workflow(
+        self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
+    ) -> WorkflowDefinition[P, R]: ...
+
+    @overload
+    def workflow(self, /, **options: Unpack[WorkflowDeclaration]) -> WorkflowDecorator: ...
+
+    def workflow(self, function: Any = None, /, **options: Any) -> Any:
+        """Declare an ``async def`` of a ``Context`` and its own arguments as a workflow.
+
+        ``name`` defaults to ``<app_label>.<function name>``. Raises ``DefinitionError`` for what could not work.
+        """
+        declare = functools.partial(self._declare_workflow, options)
+        return declare if function is None else declare(function)
+
+    @overload
+    def activity(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> ActivityDefinition[P, R]: ...
+
+    @overload
+    def activity(self, function: Callable[P, R], /) -> ActivityDefinition[P, R]: ...
+
+    @overload
+    def activity(self, /, **options: Unpack[ActivityChanges]) -> ActivityDecorator: ...
+
+    def activity(self, function: Any = None, /, **options: Any) -> Any:
+        """Declare a function, sync or async, as an activity.
+
+        ``name`` defaults to ``<app_label>.<function name>``. Raises ``DefinitionError`` for what could not work.
+        """
+        declare = functools.partial(self._declare_activity, options)
+        return declare if function is None else declare(function)
+
+    @overload
+    def signal(self, name: str) -> SignalDefinition[Any]: ...
+
+    @overload
+    def signal(self, name: str, type: type[T]) -> SignalDefinition[T]: ...
+
+    @overload
+    def signal(self, name: str, type: types.UnionType) -> SignalDefinition[Any]: ...
+
+    def signal(self, name: str, type: Any = Any) -> SignalDefinition[Any]:
+        """Declare a signal whose payload is of ``type``. To send one: ``signal_workflow``."""
+        return SignalDefinition(name, type)
+
+    def workflow_named(self, name: str) -> WorkflowDefinition[..., Any]:
+        """The workflow that is registered as ``name``; it is looked up when first used."""
+        return WorkflowReference(name, self.registry)
+
+    def activity_named(self, name: str) -> ActivityDefinition[..., Any]:
+        """The activity that is registered as ``name``; it is looked up when first used."""
+        return ActivityReference(name, self.registry)
+
+    def current_activity(self) -> CurrentActivity:
+        """What the running activity may know about itself. Raises ``DurableError`` outside of one."""
+        return current.current_activity()
+
+    # Asking
+
+    def start_workflow(
+        self, definition: WorkflowDefinition[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> WorkflowHandle[R]:
+        """Start a run with these arguments, in the caller's transaction, and return at once.
+
+        Raises ``WorkflowAlreadyStarted`` if the workflow id is taken and the definition's policies say so,
+        ``TypeError`` or ``PayloadError`` for arguments that do not fit.
+        """
+        handle: WorkflowHandle[R] = _client().start_workflow(definition, args, kwargs)
+        return handle
+
+    def start_workflows(self, calls: Iterable[WorkflowCall]) -> list[WorkflowHandle[Any]]:
+        """Start many: ``start_workflows([process_order.call(1), process_order.call(2)])``. Handles in that order."""
+        handles: list[WorkflowHandle[Any]] = _client().start_workflows(list(calls))
+        return handles
+
+    def get_workflow(self, workflow_id: str) -> WorkflowHandle[Any]:
+        """A handle of the latest run of ``workflow_id``. Raises ``WorkflowNotFound``."""
+        handle: WorkflowHandle[Any] = _client().get_workflow(workflow_id)
+        return handle
+
+    def get_workflow_status(self, workflow_id: str) -> WorkflowStatus:
+        """How the latest run of ``workflow_id`` is. Raises ``WorkflowNotFound``."""
+        status: WorkflowStatus = _client().get_workflow_status(workflow_id)
+        return status
+
+    def signal_workflow(
+        self, workflow_id: str, signal: str | SignalDefinition[Any] | SignalMessage, payload: Any = None
+    ) -> None:
+        """Send a signal to the open run of ``workflow_id``, with the caller's transaction.
+
+        Raises ``WorkflowNotFound``, ``WorkflowClosed``, or ``PayloadError`` if the payload does not fit.
+        """
+        _client().signal_workflow(workflow_id, as_message(signal, payload))
+
+    def cancel_workflow(self, workflow_id: str, reason: str = "") -> bool:
+        """Ask the open run to end, so that it can clean up. False: it had ended. Raises ``WorkflowNotFound``."""
+        asked: bool = _client().cancel_workflow(workflow_id, reason)
+        return asked
+
+    def terminate_workflow(self, workflow_id: str, reason: str = "") -> bool:
+        """End the open run at once; none of its code runs. False: it had ended. Raises ``WorkflowNotFound``."""
+        ended: bool = _client().terminate_workflow(workflow_id, reason)
+        return ended
+
+    astart_workflow = _twin(start_workflow)
+    astart_workflows = _twin(start_workflows)
+    aget_workflow = _twin(get_workflow)
+    aget_workflow_status = _twin(get_workflow_status)
+    asignal_workflow = _twin(signal_workflow)
+    acancel_workflow = _twin(cancel_workflow)
+    aterminate_workflow = _twin(terminate_workflow)
+
+    def _declare_workflow(self, options: dict[str, Any], function: Any) -> WorkflowDefinition[..., Any]:
+        checks.check_names(options, known=DECLARED, later=workflows.LATER, owner="@durable.workflow")
+        given = dict(options)
+        name, version = given.pop("name", None), given.pop("version", "")
+        definition: WorkflowDefinition[..., Any] = WorkflowDefinition(
+            function,
+            name=self._name_of(function, name, "durable.workflow"),
+            version=version,
+            options=WorkflowOptions(**given),
+        )
+        self.registry.add_workflow(definition)
+        return definition
+
+    def _declare_activity(self, options: dict[str, Any], function: Any) -> ActivityDefinition[..., Any]:
+        checks.check_names(options, known=activities.KNOWN, later=activities.LATER, owner="@durable.activity")
+        given = dict(options)
+        name = given.pop("name", None)
+        definition: ActivityDefinition[..., Any] = ActivityDefinition(
+            function, name=self._name_of(function, name, "durable.activity"), options=ActivityOptions(**given)
+        )
+        self.registry.add_activity(definition)
+        return definition
+
+    def _name_of(self, function: Any, name: str | None, decorator: str) -> str:
+        functions.check_declarable(function, decorator=decorator)
+        return self.registry.default_name(function) if name is None else name
+
+
+durable = Durable()
+"""The one object that applications import."""

@@ -1,0 +1,46 @@
+"""The Django app: finds definitions when Django is ready, and starts nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.core.checks import register
+from django.core.signals import setting_changed
+from django.utils.module_loading import autodiscover_modules
+
+from django_durable import checks, conf
+from django_durable.definitions.registry import MODULES, registry
+from django_durable.payloads import limits
+
+
+class DurableConfig(AppConfig):
+    name = "django_durable"
+    label = "durable"
+    verbose_name = "Durable workflows"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        for check in checks.ALL:
+            register(check, checks.TAG)
+        limits.read_from(_limits)
+        setting_changed.connect(_forget_settings, dispatch_uid="durable.settings")
+        registry.label_with(_label_of)
+        autodiscover_modules(*MODULES)
+
+
+def _limits() -> limits.Limits:
+    settings = conf.current()
+    return limits.Limits(max_bytes=settings.MAX_PAYLOAD_BYTES, warn_bytes=settings.WARN_PAYLOAD_BYTES)
+
+
+def _forget_settings(*, setting: str, **_: Any) -> None:
+    if setting == "DURABLE":
+        conf.forget()
+        limits.reset()
+
+
+def _label_of(module: str) -> str | None:
+    """The app that a module belongs to; None while Django is still looking for its apps."""
+    config = apps.get_containing_app_config(module) if apps.apps_ready else None
+    return config.label if config else None

@@ -1,0 +1,239 @@
+"""System checks: what is wrong with the settings, before anything runs. None of them queries a database."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning
+from django.db import connections
+
+from django_durable import conf
+
+TAG = "durable"
+
+SQLITE_TIMEOUT = 20  # seconds; Django's own 5 is too short for several processes that write
+PSYCOPG_POOL_SIZE = 4  # psycopg_pool's min_size, which is its max_size too unless that is given
+OTHER_DISTRIBUTION = "django-durable"  # another project on PyPI that installs a package of the same name
+
+
+def check_names(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """durable.E001: settings that do not exist."""
+    return [
+        Error(f"DURABLE has no setting {name!r}.", hint=_near(str(name)), id="durable.E001")
+        for name in _declared()
+        if name not in conf.NAMES
+    ]
+
+
+def check_values(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """durable.E002: settings of a wrong type or value."""
+    declared = getattr(settings, "DURABLE", None)
+    if declared is not None and not isinstance(declared, dict):
+        hint = 'DURABLE = {"CONCURRENCY": 32}'
+        return [Error(f"DURABLE must be a dict, not {declared!r}.", hint=hint, id="durable.E002")]
+    return [
+        Error(f'DURABLE["{name}"] is {value!r}.', hint=f"It must be {EXPECTED[name][0]}.", id="durable.E002")
+        for name, value in _declared().items()
+        if name in EXPECTED and not EXPECTED[name][1](value)
+    ]
+
+
+def check_database(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """durable.E003: the alias of a database that does not exist."""
+    if _alias() is not None:
+        return []
+    known = ", ".join(repr(alias) for alias in connections)
+    return [
+        Error(
+            f'DURABLE["DATABASE"] is {_setting("DATABASE")!r}, which is not in DATABASES.',
+            hint=f"DATABASES has {known}.",
+            id="durable.E003",
+        )
+    ]
+
+
+def check_sqlite(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """durable.E004: an SQLite file that several writers could not share."""
+    if _vendor() != "sqlite" or _is_in_memory():
+        return []
+    options = _options()
+    missing = []
+    if str(options.get("transaction_mode") or "").upper() != "IMMEDIATE":
+        missing.append('"transaction_mode": "IMMEDIATE"')
+    if "journal_mode=wal" not in str(options.get("init_command") or "").lower().replace(" ", ""):
+        missing.append('"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"')
+    if not _is_number(options.get("timeout")) or options["timeout"] < SQLITE_TIMEOUT:
+        missing.append(f'"timeout": {SQLITE_TIMEOUT}')
+    if not missing:
+        return []
+    return [
+        Error(
+            f"SQLite database {_alias()!r} is not set up for web and worker processes that write at the same time.",
+            hint=f'Add to DATABASES["{_alias()}"]["OPTIONS"]: {", ".join(missing)}.',
+            id="durable.E004",
+        )
+    ]
+
+
+def check_psycopg(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """durable.E005: psycopg2, which cannot listen without blocking a thread."""
+    if _vendor() != "postgresql" or _driver_version() >= 3:
+        return []
+    return [
+        Error(
+            "PostgreSQL is used through psycopg2; django_durable needs psycopg 3.",
+            hint='pip install "psycopg[binary]"; Django prefers it as soon as it is installed.',
+            id="durable.E005",
+        )
+    ]
+
+
+def check_pool(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """durable.W001: a pool of connections that is smaller than the number of activity threads."""
+    pool, threads = _options().get("pool"), _setting("CONCURRENCY")
+    if not pool or _vendor() != "postgresql" or not _is_number(threads):
+        return []
+    given = pool if isinstance(pool, dict) else {}
+    size = given.get("max_size") or given.get("min_size", PSYCOPG_POOL_SIZE)
+    if not _is_number(size) or size >= threads:
+        return []
+    return [
+        Warning(
+            f"The connection pool of database {_alias()!r} holds {size} connections, but a worker runs {threads} "
+            f"activities at a time: the others would wait for a connection, and time out.",
+            hint=f'Set OPTIONS["pool"] = {{"max_size": {threads}}}, or lower DURABLE["CONCURRENCY"].',
+            id="durable.W001",
+        )
+    ]
+
+
+def check_mysql(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """durable.W002: a database whose support is experimental."""
+    if _vendor() != "mysql":
+        return []
+    return [
+        Warning(
+            "MySQL and MariaDB are supported as an experiment only.",
+            hint='Use PostgreSQL where it matters; DURABLE["DATABASE"] may name a database of its own.',
+            id="durable.W002",
+        )
+    ]
+
+
+def check_distribution(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """durable.W003: another project's package of the same name."""
+    try:
+        importlib.metadata.distribution(OTHER_DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    return [
+        Warning(
+            f"The distribution {OTHER_DISTRIBUTION!r} is installed. It is another project with a package of the same "
+            f"name, django_durable, and its files may have replaced some of this one's.",
+            hint=f"pip uninstall {OTHER_DISTRIBUTION}; then reinstall django-durable-workflows.",
+            id="durable.W003",
+        )
+    ]
+
+
+ALL = (
+    check_names,
+    check_values,
+    check_database,
+    check_sqlite,
+    check_psycopg,
+    check_pool,
+    check_mysql,
+    check_distribution,
+)
+
+
+def _declared() -> dict[Any, Any]:
+    declared = getattr(settings, "DURABLE", None)
+    return declared if isinstance(declared, dict) else {}
+
+
+def _setting(name: str) -> Any:
+    """One setting as declared, right or wrong, or its default."""
+    return _declared().get(name, getattr(conf.Settings(), name))
+
+
+def _near(name: str) -> str:
+    matches = difflib.get_close_matches(name.upper(), conf.NAMES, n=1)
+    return f"Did you mean {matches[0]!r}?" if matches else f"Settings are: {', '.join(sorted(conf.NAMES))}."
+
+
+def _alias() -> str | None:
+    alias = _setting("DATABASE")
+    return alias if isinstance(alias, str) and alias in connections.settings else None
+
+
+def _vendor() -> str:
+    alias = _alias()
+    return connections[alias].vendor if alias else ""
+
+
+def _options() -> dict[str, Any]:
+    alias = _alias()
+    return connections[alias].settings_dict.get("OPTIONS") or {} if alias else {}
+
+
+def _is_in_memory() -> bool:
+    """A database for tests only: it has one process, and no journal."""
+    name = str(connections[_setting("DATABASE")].settings_dict.get("NAME") or "")
+    return name in ("", ":memory:") or "mode=memory" in name
+
+
+def _driver_version() -> int:
+    """Major version of the PostgreSQL driver that Django has loaded."""
+    database: Any = connections[_setting("DATABASE")].Database  # type: ignore[attr-defined]
+    return int(str(database.__version__).split(".")[0])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and 0 < value < float("inf")
+
+
+def _are_names(value: Any) -> bool:
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and len(value) > 0
+        and all(isinstance(name, str) and name for name in value)
+    )
+
+
+_COUNT = ("a whole number of at least 1", _is_count)
+_SECONDS = ("a number of seconds above 0", _is_positive)
+_BYTES = ("a number of bytes of at least 1", _is_count)
+
+EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "DATABASE": ("the alias of a database, as text", lambda value: isinstance(value, str)),
+    "TRANSPORTS": ("None, or a list of transports' names", lambda value: value is None or _are_names(value)),
+    "QUEUES": ('a list of names, such as ["default"]', _are_names),
+    "CONCURRENCY": _COUNT,
+    "ASYNC_CONCURRENCY": _COUNT,
+    "LEASE_SECONDS": ("a number of seconds of at least 1", lambda value: _is_positive(value) and value >= 1),
+    "INSTANCE_CACHE_SIZE": ("a whole number of at least 0", lambda value: _is_count(value, least=0)),
+    "LINGER_SECONDS": ("a number of seconds of at least 0", lambda value: value == 0 or _is_positive(value)),
+    "POLL_SECONDS": ("None, or a number of seconds above 0", lambda value: value is None or _is_positive(value)),
+    "DRAIN_SECONDS": ("a number of seconds of at least 0", lambda value: value == 0 or _is_positive(value)),
+    "STUCK_SECONDS": _SECONDS,
+    "EMBEDDED_WORKER": ("True or False", lambda value: isinstance(value, bool)),
+    "MAX_PAYLOAD_BYTES": _BYTES,
+    "WARN_PAYLOAD_BYTES": _BYTES,
+    "MAX_INTERRUPTIONS": _COUNT,
+}
+"""What each setting must be, in words and as a test."""

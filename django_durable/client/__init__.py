@@ -1,0 +1,20 @@
+"""What callers do with workflows: start, message, end and read them. One transaction each, then a hint."""
+
+from django_durable.client.ending import cancel_workflow, terminate_workflow
+from django_durable.client.handle import WorkflowHandle, get_workflow
+from django_durable.client.messaging import signal_workflow
+from django_durable.client.reading import HistoryEntry, WorkflowStatus, get_workflow_status
+from django_durable.client.starting import start_workflow, start_workflows
+
+__all__ = [
+    "HistoryEntry",
+    "WorkflowHandle",
+    "WorkflowStatus",
+    "cancel_workflow",
+    "get_workflow",
+    "get_workflow_status",
+    "signal_workflow",
+    "start_workflow",
+    "start_workflows",
+    "terminate_workflow",
+]

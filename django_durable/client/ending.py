@@ -1,0 +1,57 @@
+"""Ending workflows from outside: by asking (cancel) or at once (terminate)."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+from django.db import IntegrityError
+
+from django_durable import instrumentation
+from django_durable.client import messaging
+from django_durable.exceptions import DurableError, WorkflowNotFound
+from django_durable.history import events, messages
+from django_durable.history.failures import Failure
+from django_durable.store import database, runs
+
+TERMINATE_PATIENCE = 10.0  # seconds to wait for callers that keep the workflow's row locked
+TERMINATE_STEP = 0.02
+
+
+def cancel_workflow(workflow_id: str, reason: str = "") -> bool:
+    """Ask the open run to end: ``asyncio.CancelledError`` is raised where its code waits, so that it can clean up.
+
+    False: it had ended already. Raises ``WorkflowNotFound``.
+    """
+    return messaging.send(workflow_id, messages.Cancel(reason=reason))
+
+
+def terminate_workflow(workflow_id: str, reason: str = "") -> bool:
+    """End the open run at once; none of its code runs any more. False: it had ended already.
+
+    Raises ``WorkflowNotFound``, and ``DurableError`` if other transactions keep its row locked for ten seconds.
+    """
+    deadline = time.monotonic() + TERMINATE_PATIENCE
+    while True:
+        chain_id = runs.open_chain(workflow_id)
+        if chain_id is None:
+            if runs.latest(workflow_id) is None:
+                raise WorkflowNotFound(f"There is no workflow {workflow_id!r}.")
+            return False
+        failure = Failure(type="Terminated", message=reason or "Terminated from outside.")
+        try:
+            with database.writing():
+                ended = runs.terminate(
+                    chain_id, events.RunTerminated(reason=reason), msgspec.json.encode(failure).decode()
+                )
+        except IntegrityError:
+            ended = False  # its owner wrote an event at that place first
+        if ended:
+            database.on_commit(lambda: instrumentation.send(instrumentation.run_closed, workflow_id=workflow_id))
+            return True
+        if time.monotonic() > deadline:
+            raise DurableError(
+                f"Workflow {workflow_id!r} could not be terminated: open transactions that have sent it messages "
+                "keep its row locked. Try again once they have ended."
+            )
+        time.sleep(TERMINATE_STEP)

@@ -1,0 +1,155 @@
+"""What a start returns: a workflow to ask, signal, wait for and end."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Generic, TypeVar, cast
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+
+from django_durable.client import ending, messaging, reading
+from django_durable.definitions.registry import registry
+from django_durable.definitions.signal import SignalDefinition, SignalMessage, as_message
+from django_durable.definitions.workflow import WorkflowDefinition
+from django_durable.exceptions import (
+    UnknownDefinition,
+    WorkflowCancelled,
+    WorkflowFailed,
+    WorkflowNotFound,
+    WorkflowTerminated,
+    WorkflowTimedOut,
+    WorkflowUnsuccessful,
+    WouldWaitForever,
+)
+from django_durable.history import failures
+from django_durable.history.status import CLOSED, Status
+from django_durable.models import WorkflowRun
+from django_durable.payloads import payload
+from django_durable.store import database, runs
+
+R = TypeVar("R")
+
+FIRST_PAUSE = 0.002  # seconds between the first two looks at a run that somebody waits for
+LONGEST_PAUSE = 0.25
+
+UNSUCCESSFUL: dict[Status, type[WorkflowUnsuccessful]] = {
+    Status.CANCELLED: WorkflowCancelled,
+    Status.TERMINATED: WorkflowTerminated,
+    Status.TIMED_OUT: WorkflowTimedOut,
+}
+
+
+class WorkflowHandle(Generic[R]):
+    """A workflow by its ids. Cheap: nothing is read until a method asks."""
+
+    __slots__ = ("_definition", "run_id", "workflow_id")
+
+    def __init__(self, workflow_id: str, run_id: UUID, definition: WorkflowDefinition[..., Any] | None = None) -> None:
+        self.workflow_id = workflow_id
+        self.run_id = run_id
+        self._definition = definition
+
+    def __repr__(self) -> str:
+        return f"<WorkflowHandle {self.workflow_id} run {self.run_id}>"
+
+    def status(self) -> reading.WorkflowStatus:
+        """How this run is."""
+        return reading.status_of(self._run())
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for the end and return the workflow's result.
+
+        ``timeout`` is in seconds; ``TimeoutError`` when it passes. Raises ``WorkflowFailed``, ``WorkflowCancelled``,
+        ``WorkflowTerminated`` or ``WorkflowTimedOut`` if there is no result, and ``WouldWaitForever`` inside an open
+        transaction.
+        """
+        run = self._wait(timeout)
+        if run.status != Status.COMPLETED:
+            raise _unsuccessful(run)
+        return cast("R", self._decode(run))
+
+    def signal(self, signal: str | SignalDefinition[Any] | SignalMessage, payload: Any = None) -> None:
+        """Send a signal to this workflow. Raises ``WorkflowClosed`` if it has ended."""
+        messaging.signal_workflow(self.workflow_id, as_message(signal, payload))
+
+    def cancel(self, reason: str = "") -> bool:
+        """Ask the workflow to end. False: it had ended already."""
+        return ending.cancel_workflow(self.workflow_id, reason)
+
+    def terminate(self, reason: str = "") -> bool:
+        """End the workflow at once, without a chance to clean up. False: it had ended already."""
+        return ending.terminate_workflow(self.workflow_id, reason)
+
+    def history(self) -> list[reading.HistoryEntry]:
+        """The events of this run, in order."""
+        return reading.history_of(self.run_id)
+
+    astatus = sync_to_async(status)
+    aresult = sync_to_async(result, thread_sensitive=False)
+    asignal = sync_to_async(signal)
+    acancel = sync_to_async(cancel)
+    aterminate = sync_to_async(terminate)
+    ahistory = sync_to_async(history)
+
+    def _run(self) -> WorkflowRun:
+        run = runs.rows().filter(pk=self.run_id).first()
+        if run is None:
+            raise WorkflowNotFound(f"There is no run {self.run_id} of workflow {self.workflow_id!r}.")
+        return run
+
+    def _wait(self, timeout: float | None) -> WorkflowRun:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = FIRST_PAUSE
+        while True:
+            status = runs.rows().filter(pk=self.run_id).values_list("status", flat=True).first()
+            if status is None:
+                raise WorkflowNotFound(f"There is no run {self.run_id} of workflow {self.workflow_id!r}.")
+            if status in CLOSED:
+                return self._run()
+            if database.connection().in_atomic_block:
+                raise WouldWaitForever(
+                    f"result() of workflow {self.workflow_id!r} was called inside an open transaction. Workers cannot "
+                    "see what it has written, so waiting would never end: ask after the transaction."
+                )
+            if deadline is not None and time.monotonic() + pause > deadline:
+                raise TimeoutError(f"Workflow {self.workflow_id!r} had not ended after {timeout} s; it is {status}.")
+            time.sleep(pause)
+            pause = min(pause * 1.3, LONGEST_PAUSE)
+
+    def _decode(self, run: WorkflowRun) -> Any:
+        stored = payload.load(run.result or payload.dump(payload.NULL))
+        definition = self._definition
+        if definition is None:
+            try:
+                definition = registry.workflow(run.name)
+            except UnknownDefinition:
+                return reading.plain(run.result)
+        return definition.decode_result(stored)
+
+
+def get_workflow(workflow_id: str) -> WorkflowHandle[Any]:
+    """A handle of the latest run of ``workflow_id``. Raises ``WorkflowNotFound``."""
+    run = runs.latest(workflow_id)
+    if run is None:
+        raise WorkflowNotFound(f"There is no workflow {workflow_id!r}. Was its start rolled back?")
+    return WorkflowHandle(workflow_id, run.pk)
+
+
+def _unsuccessful(run: WorkflowRun) -> WorkflowUnsuccessful:
+    failure = reading.failure_of(run)
+    status = Status(run.status)
+    kind = UNSUCCESSFUL.get(status)
+    if kind is not None:
+        reason = f": {failure.message}" if failure and failure.message else ""
+        return kind(f"Workflow {run.workflow_id!r} was {status}{reason}", workflow_id=run.workflow_id, run_id=run.pk)
+    text = f"{failure.type}: {failure.message}" if failure else "no failure was recorded"
+    error = WorkflowFailed(
+        text,
+        workflow_id=run.workflow_id,
+        run_id=run.pk,
+        type=failure.type if failure else "",
+        traceback=failure.traceback if failure else "",
+    )
+    error.__cause__ = failures.to_exception(failure) if failure else None
+    return error

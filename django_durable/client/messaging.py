@@ -1,0 +1,53 @@
+"""Messages to open workflows: rows in their inboxes, in the caller's transaction."""
+
+from __future__ import annotations
+
+from functools import partial
+from uuid import UUID
+
+from django_durable import transports
+from django_durable.definitions.signal import SignalMessage
+from django_durable.exceptions import WorkflowClosed, WorkflowNotFound
+from django_durable.history import messages
+from django_durable.store import database, dispatch, inbox, runs
+
+RESOLVE_TRIES = 3  # a workflow id may pass to a new run between the look at it and the send
+
+
+def signal_workflow(workflow_id: str, message: SignalMessage) -> None:
+    """Send a signal to the open run of ``workflow_id``; it is stored with the caller's transaction or not at all.
+
+    Raises ``WorkflowNotFound``, or ``WorkflowClosed`` if the workflow has ended.
+    """
+    if not send(workflow_id, messages.Signal(name=message.name, payload=message.payload)):
+        raise WorkflowClosed(
+            f"Workflow {workflow_id!r} has ended, so signal {message.name!r} cannot reach it. "
+            "Start a new run first if the signal is meant for one."
+        )
+
+
+def send(workflow_id: str, message: messages.Message) -> bool:
+    """Send ``message`` to the open run of ``workflow_id``. False: it has ended. Raises ``WorkflowNotFound``."""
+    with database.writing():
+        for _ in range(RESOLVE_TRIES):
+            chain_id = runs.open_chain(workflow_id)
+            if chain_id is None:
+                break
+            if inbox.send(chain_id, message):
+                database.on_commit(partial(hint, chain_id))
+                return True
+    if runs.latest(workflow_id) is None:
+        raise WorkflowNotFound(f"There is no workflow {workflow_id!r}. Was its start rolled back?")
+    return False
+
+
+def hint(chain_id: UUID) -> None:
+    """Tell whoever may act that a chain has a message: its owner, or the workers of its queue."""
+    place = dispatch.place(chain_id)
+    if place is None:
+        return
+    owner, queue = place
+    if owner is not None:
+        transports.hint_message(owner)
+    elif dispatch.make_due([chain_id]):
+        transports.hint_work(queue)

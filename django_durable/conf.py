@@ -1,0 +1,67 @@
+"""The ``DURABLE`` settings: one dict, read when used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
+
+from django.conf import settings as django_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings with their defaults. Durations are seconds, sizes are bytes."""
+
+    DATABASE: str = "default"
+    """Alias of the database that holds the tables; everything is read and written there, never on a replica."""
+    TRANSPORTS: tuple[str, ...] | None = None
+    """Names of wake-up transports; None chooses by database: ``postgres`` on PostgreSQL, else ``polling``."""
+    QUEUES: tuple[str, ...] = ("default",)
+    """Queues that a worker serves unless told otherwise."""
+    CONCURRENCY: int = 32
+    """Activities that one worker process runs at a time in threads."""
+    ASYNC_CONCURRENCY: int = 256
+    """``async def`` activities that one worker process runs at a time on its event loop."""
+    LEASE_SECONDS: float = 15.0
+    """A worker whose heartbeat is older than this may be declared dead by another one."""
+    INSTANCE_CACHE_SIZE: int = 1_000
+    """Workflow instances kept in memory between awaits; 0: every await replays from the start."""
+    LINGER_SECONDS: float = 0.2
+    """How long a run without anything in flight stays with its owner before it is released."""
+    POLL_SECONDS: float | None = None
+    """Longest pause between two looks at the database; None: 2 with a listening transport, else 0.5."""
+    DRAIN_SECONDS: float = 30.0
+    """How long a worker that was told to stop waits for running activities."""
+    STUCK_SECONDS: float = 2.0
+    """Workflow code that runs for longer than this without awaiting is stopped and its run parked."""
+    EMBEDDED_WORKER: bool = False
+    """Run a worker inside the web process (development)."""
+    MAX_PAYLOAD_BYTES: int = 2 * 1024 * 1024
+    """Largest value that is stored; larger ones are refused before anything is written."""
+    WARN_PAYLOAD_BYTES: int = 256 * 1024
+    """Values from this size on are logged with a warning."""
+    MAX_INTERRUPTIONS: int = 10
+    """How often an activity may be cut short by dying workers before it fails as interrupted."""
+
+
+NAMES = frozenset(field.name for field in fields(Settings))
+
+
+def declared() -> dict[str, Any]:
+    """The user's own dict, as it stands in the project's settings."""
+    return dict(getattr(django_settings, "DURABLE", None) or {})
+
+
+@cache
+def current() -> Settings:
+    """The settings as they are now. Unknown names are left to the system checks.
+
+    Read on every hot path, so the answer is kept until Django says that a setting has changed (``forget``).
+    """
+    return Settings(**{name: value for name, value in declared().items() if name in NAMES})
+
+
+def forget() -> None:
+    """Read the project's settings anew at the next use."""
+    current.cache_clear()

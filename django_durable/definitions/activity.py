@@ -1,0 +1,173 @@
+"""Activities: ordinary functions, sync or async, in which side effects live."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
+from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack
+
+from django_durable.definitions import function as functions
+from django_durable.definitions import options as checks
+from django_durable.definitions.retry import Retry
+from django_durable.exceptions import DefinitionError
+from django_durable.payloads.payload import Payload
+from django_durable.payloads.signature import Arguments, CallSignature
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LATER = {
+    "schedule_to_start": "Use start_to_close for the time that one attempt may take.",
+    "schedule_to_close": "Use start_to_close and Retry(max_attempts=...).",
+    "heartbeat": "Use start_to_close to notice attempts that hang.",
+    "cancellation": "Leave it out.",
+    "executor": "Leave it out: sync functions run in threads, async ones on the worker's event loop.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityOptions:
+    """How an activity is run. Not compared on replay, so a deploy may change it under running workflows."""
+
+    retry: Retry = field(default_factory=Retry)
+    start_to_close: timedelta | None = None
+    """Time that one attempt may take; None: any."""
+    atomic: bool = False
+    """Its ORM writes and its completion commit together: exactly once."""
+    at_most_once: bool = False
+    """A crash of the process while it ran fails it as interrupted, instead of running it again."""
+    queue: str | None = None
+    """Queue whose workers run it; None: wherever the run is."""
+    priority: int = 0
+    """-100 to 100, higher first."""
+
+
+class ActivityChanges(TypedDict, total=False):
+    """Options of an activity, for ``using()`` and the decorator. ``name`` is free text."""
+
+    name: str
+    retry: Retry
+    start_to_close: timedelta | None
+    atomic: bool
+    at_most_once: bool
+    queue: str | None
+    priority: int
+
+
+KNOWN = frozenset(option.name for option in fields(ActivityOptions)) | {"name"}
+
+
+class ActivityDefinition(Generic[P, R]):
+    """A declared activity. Calling it calls the function, as in a plain test."""
+
+    def __init__(self, function: Callable[P, Any], *, name: str, options: ActivityOptions | None = None) -> None:
+        """Declare ``function`` under ``name``. Raises ``DefinitionError`` for what could not work."""
+        functions.check_declarable(function, decorator="durable.activity")
+        checks.check_text(name, what="The name of an activity")
+        _check_kind(function, name)
+        self._name = name
+        self._function = function
+        self._options = options or ActivityOptions()
+        self._signature = CallSignature(function, name=name)
+        _check_options(self)
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+        self.__qualname__ = function.__qualname__
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Call the function itself: nothing durable happens. Of an ``async def`` the result is awaitable."""
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<activity {self.name}>"
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def function(self) -> Callable[P, Any]:
+        return self._function
+
+    @property
+    def options(self) -> ActivityOptions:
+        return self._options
+
+    @property
+    def signature(self) -> CallSignature:
+        """How its inputs and results are stored."""
+        return self._signature
+
+    @property
+    def place(self) -> functions.Place:
+        """Where it is written."""
+        return functions.place_of(self.function)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it is an ``async def``, so runs on the worker's event loop."""
+        return inspect.iscoroutinefunction(self.function)
+
+    def using(self, **options: Unpack[ActivityChanges]) -> ActivityDefinition[P, R]:
+        """A copy with other options; what is not given stays as it is.
+
+        Raises ``OptionNotSupported`` for options of a later release, ``DefinitionError`` for unknown or wrong ones.
+        """
+        given: dict[str, Any] = dict(options)
+        checks.check_names(given, known=KNOWN, later=LATER, owner=f"Activity {self.name}")
+        changed = copy.copy(self)
+        changed._name = given.pop("name", self._name)
+        changed._options = replace(self._options, **given)
+        checks.check_text(changed._name, what="The name of an activity")
+        _check_options(changed)
+        return changed
+
+    def encode_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
+        """Store a call's arguments. Raises ``TypeError`` for a wrong call, ``PayloadError`` for a wrong value."""
+        return self.signature.encode_input(args, kwargs)
+
+    def decode_input(self, payload: Payload) -> Arguments:
+        """The arguments to call the function with. Raises ``PayloadError``."""
+        return self.signature.decode_input(payload)
+
+    def encode_result(self, value: Any) -> Payload:
+        """Store what the function returned. Raises ``PayloadError``."""
+        return self.signature.encode_result(value)
+
+    def decode_result(self, payload: Payload) -> R:
+        """What the function returned. Raises ``PayloadError``."""
+        result: R = self.signature.decode_result(payload)
+        return result
+
+
+def _check_kind(function: Callable[..., Any], name: str) -> None:
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise DefinitionError(
+            f"Activity {name} ({functions.place_of(function)}) is a generator; an activity returns one value. "
+            f"Return a list, or split the work into several activities."
+        )
+
+
+def _check_options(definition: ActivityDefinition[Any, Any]) -> None:
+    options, owner = definition.options, f"Activity {definition.name}"
+    if not isinstance(options.retry, Retry):
+        raise DefinitionError(
+            f"{owner}: retry must be a Retry, not {options.retry!r}. For a single attempt: Retry(max_attempts=1)."
+        )
+    if options.start_to_close is not None:
+        checks.check_duration(options.start_to_close, name="start_to_close", owner=owner)
+    checks.check_flag(options.atomic, name="atomic", owner=owner)
+    checks.check_flag(options.at_most_once, name="at_most_once", owner=owner)
+    if options.queue is not None:
+        checks.check_text(options.queue, what=f"{owner}: queue")
+    checks.check_priority(options.priority, owner=owner)
+    if options.atomic and definition.is_async:
+        raise DefinitionError(
+            f"{owner} ({definition.place}): atomic=True needs a plain def, because Django's transactions belong to a "
+            f"thread. Make it a def, or leave atomic out."
+        )

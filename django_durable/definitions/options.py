@@ -1,0 +1,78 @@
+"""Checks that options of every kind share. A wrong option is refused where it is written, never ignored."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from django_durable.exceptions import DefinitionError, OptionNotSupported
+
+NAME_LIMIT = 255  # characters, what the tables hold
+PRIORITIES = range(-100, 101)  # as in Django Tasks; higher first
+
+
+def near(name: str, candidates: Iterable[str]) -> str:
+    """A sentence that suggests what ``name`` may have been meant to be, or nothing."""
+    matches = difflib.get_close_matches(name, list(candidates), n=3)
+    return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
+
+
+def check_names(given: Iterable[str], *, known: Collection[str], later: Mapping[str, str], owner: str) -> None:
+    """Refuse options that do not exist, and those of the contract that this release does not implement.
+
+    ``later`` gives each of the latter with a sentence on what to do until then.
+    """
+    for option in given:
+        if option in known:
+            continue
+        if option in later:
+            raise OptionNotSupported(
+                f"{owner}: this release does not support the option {option!r} yet. {later[option]}".rstrip()
+            )
+        raise DefinitionError(
+            f"{owner}: there is no option {option!r}.{near(option, [*known, *later])} "
+            f"Options are: {', '.join(sorted(known))}."
+        )
+
+
+def check_text(value: Any, *, what: str, limit: int = NAME_LIMIT, empty: bool = False) -> None:
+    """Refuse what cannot be a name: 1 to ``limit`` printable characters (0 where ``empty`` is allowed)."""
+    if not isinstance(value, str):
+        raise DefinitionError(f"{what} must be text, not {value!r}.")
+    if not value and not empty:
+        raise DefinitionError(f"{what} must not be empty.")
+    if len(value) > limit:
+        raise DefinitionError(f"{what} has {len(value)} characters; at most {limit} are allowed: {value[:60]!r}…")
+    if not value.isprintable():
+        raise DefinitionError(f"{what} may have printable characters only: {value!r}.")
+
+
+def check_priority(value: Any, *, owner: str) -> None:
+    """Refuse what is not a whole number from -100 to 100."""
+    if not isinstance(value, int) or isinstance(value, bool) or value not in PRIORITIES:
+        raise DefinitionError(f"{owner}: priority must be a whole number from -100 to 100, not {value!r}.")
+
+
+def check_flag(value: Any, *, name: str, owner: str) -> None:
+    """Refuse what is not a bool."""
+    if not isinstance(value, bool):
+        raise DefinitionError(f"{owner}: {name} must be True or False, not {value!r}.")
+
+
+def check_duration(value: Any, *, name: str, owner: str) -> None:
+    """Refuse what is not a positive ``timedelta``."""
+    if not isinstance(value, timedelta):
+        raise DefinitionError(f"{owner}: {name} must be a timedelta, not {value!r}; such as timedelta(seconds=30).")
+    if value <= timedelta(0):
+        raise DefinitionError(f"{owner}: {name} must be longer than zero, not {value!r}.")
+
+
+def check_choice(value: Any, *, name: str, choices: Collection[str], owner: str) -> None:
+    """Refuse what is not one of ``choices``."""
+    if value not in choices:
+        raise DefinitionError(
+            f"{owner}: {name} must be one of {', '.join(repr(choice) for choice in choices)}, not {value!r}."
+            f"{near(str(value), choices)}"
+        )

@@ -1,0 +1,87 @@
+"""Definitions named by text, for code that does not import them. They are looked up when first needed."""
+
+from __future__ import annotations
+
+from typing import Any, Unpack
+
+from django_durable.definitions import options as checks
+from django_durable.definitions.activity import ActivityChanges, ActivityDefinition, ActivityOptions
+from django_durable.definitions.registry import Registry
+from django_durable.definitions.workflow import WorkflowChanges, WorkflowDefinition, WorkflowOptions
+from django_durable.payloads.signature import CallSignature
+
+
+class WorkflowReference(WorkflowDefinition[..., Any]):
+    """The workflow that is registered as ``name``, with ``changes`` to its options."""
+
+    def __init__(self, name: str, registry: Registry, changes: WorkflowChanges | None = None) -> None:
+        checks.check_text(name, what="The name of a workflow")
+        self._name = name
+        self._registry = registry
+        self._changes: WorkflowChanges = changes or {}
+
+    @property
+    def target(self) -> WorkflowDefinition[..., Any]:
+        """The definition itself. Raises ``UnknownDefinition``."""
+        definition = self._registry.workflow(self._name)
+        return definition.using(**self._changes) if self._changes else definition
+
+    @property
+    def version(self) -> str:
+        return self.target.version
+
+    @property
+    def function(self) -> Any:
+        return self.target.function
+
+    @property
+    def options(self) -> WorkflowOptions:
+        return self.target.options
+
+    @property
+    def signature(self) -> CallSignature:
+        return self.target.signature
+
+    @property
+    def fingerprint(self) -> str:
+        return self.target.fingerprint
+
+    def __repr__(self) -> str:
+        return f"<workflow named {self._name}>"
+
+    def using(self, **options: Unpack[WorkflowChanges]) -> WorkflowReference:
+        return WorkflowReference(self._name, self._registry, {**self._changes, **options})
+
+
+class ActivityReference(ActivityDefinition[..., Any]):
+    """The activity that is registered as ``name``, with ``changes`` to its options."""
+
+    def __init__(self, name: str, registry: Registry, changes: ActivityChanges | None = None) -> None:
+        checks.check_text(name, what="The name of an activity")
+        self._name = name
+        self._registry = registry
+        self._changes: ActivityChanges = changes or {}
+
+    @property
+    def target(self) -> ActivityDefinition[..., Any]:
+        """The definition itself. Raises ``UnknownDefinition``."""
+        definition = self._registry.activity(self._name)
+        return definition.using(**self._changes) if self._changes else definition
+
+    @property
+    def function(self) -> Any:
+        return self.target.function
+
+    @property
+    def options(self) -> ActivityOptions:
+        return self.target.options
+
+    @property
+    def signature(self) -> CallSignature:
+        return self.target.signature
+
+    def __repr__(self) -> str:
+        return f"<activity named {self._name}>"
+
+    def using(self, **options: Unpack[ActivityChanges]) -> ActivityReference:
+        return ActivityReference(self._name, self._registry, {**self._changes, **options})

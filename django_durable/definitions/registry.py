@@ -1,0 +1,98 @@
+"""Every workflow and activity that this process knows, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from django_durable.definitions import options
+from django_durable.definitions.activity import ActivityDefinition
+from django_durable.definitions.workflow import WorkflowDefinition
+from django_durable.exceptions import DefinitionError, UnknownDefinition
+
+AnyWorkflow = WorkflowDefinition[Any, Any]
+AnyActivity = ActivityDefinition[Any, Any]
+D = TypeVar("D", AnyWorkflow, AnyActivity)
+
+MODULES = ("workflows", "activities")
+
+
+class Registry:
+    """Definitions by name. Workflows and activities may share one."""
+
+    def __init__(self) -> None:
+        self._workflows: dict[str, AnyWorkflow] = {}
+        self._activities: dict[str, AnyActivity] = {}
+        self._label_of: Callable[[str], str | None] = lambda module: None
+
+    def __iter__(self) -> Iterator[AnyWorkflow | AnyActivity]:
+        """Everything that is registered, workflows first, in order of registration."""
+        yield from self._workflows.values()
+        yield from self._activities.values()
+
+    def __len__(self) -> int:
+        return len(self._workflows) + len(self._activities)
+
+    def workflows(self) -> list[AnyWorkflow]:
+        """All workflows, in order of registration."""
+        return list(self._workflows.values())
+
+    def activities(self) -> list[AnyActivity]:
+        """All activities, in order of registration."""
+        return list(self._activities.values())
+
+    def add_workflow(self, definition: AnyWorkflow) -> None:
+        """Register a workflow. Raises ``DefinitionError`` if another place has taken the name."""
+        _add(self._workflows, definition, "workflows")
+
+    def add_activity(self, definition: AnyActivity) -> None:
+        """Register an activity. Raises ``DefinitionError`` if another place has taken the name."""
+        _add(self._activities, definition, "activities")
+
+    def workflow(self, name: str) -> AnyWorkflow:
+        """The workflow of that name. Raises ``UnknownDefinition``."""
+        return self._workflows.get(name) or _unknown(name, self._workflows, "workflow")
+
+    def activity(self, name: str) -> AnyActivity:
+        """The activity of that name. Raises ``UnknownDefinition``."""
+        return self._activities.get(name) or _unknown(name, self._activities, "activity")
+
+    def label_with(self, resolver: Callable[[str], str | None]) -> None:
+        """Let ``resolver`` turn a module's path into its app label, where it can."""
+        self._label_of = resolver
+
+    def default_name(self, function: Callable[..., Any]) -> str:
+        """``<app label>.<function name>``."""
+        module = function.__module__
+        return f"{self._label_of(module) or label_of(module)}.{function.__name__}"
+
+
+def label_of(module: str) -> str:
+    """The app label that a module's path suggests: the package that holds its ``workflows`` or ``activities``."""
+    parts = module.split(".")
+    for name in MODULES:
+        if name in parts[1:]:
+            return parts[parts.index(name, 1) - 1]
+    return parts[-2] if len(parts) > 1 else parts[0]
+
+
+def _add(known: dict[str, D], definition: D, plural: str) -> None:
+    other = known.get(definition.name)
+    # The same place again is the same code: a module that was reloaded, or imported under two names.
+    if other is not None and other.place != definition.place:
+        raise DefinitionError(
+            f"Two {plural} are called {definition.name!r}: one at {other.place}, one at {definition.place}. "
+            f"Rename one of them, or give it a name of its own: name=..."
+        )
+    known[definition.name] = definition
+
+
+def _unknown(name: str, known: dict[str, D], kind: str) -> D:
+    raise UnknownDefinition(
+        f"No {kind} is called {name!r} in this process.{options.near(name, known)} Definitions are found in the "
+        f"workflows.py and activities.py of every app in INSTALLED_APPS; others need an import there."
+    )
+
+
+registry = Registry()
+"""The one registry of the process."""

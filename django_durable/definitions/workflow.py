@@ -1,0 +1,218 @@
+"""Workflows: ``async def`` functions of a context and their own arguments."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import marshal
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, fields, replace
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, get_args
+
+from django_durable.definitions import function as functions
+from django_durable.definitions import options as checks
+from django_durable.exceptions import DefinitionError
+from django_durable.payloads.payload import Payload
+from django_durable.payloads.signature import POSITIONAL, Arguments, CallSignature, signature_of
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+OnConflict = Literal["fail", "use_existing", "terminate_existing"]
+OnReuse = Literal["allow", "allow_if_failed", "reject"]
+
+LATER = {
+    "start_at": "Begin the workflow with ctx.sleep().",
+    "start_delay": "Begin the workflow with ctx.sleep().",
+    "execution_timeout": "Use asyncio.timeout() inside the workflow.",
+    "run_timeout": "Use asyncio.timeout() inside the workflow.",
+    "retry": "Use the retry of its activities.",
+    "subject": "Put the object's key into workflow_id.",
+    "attributes": "Keep them in a table of your own.",
+    "label": "Put it into workflow_id.",
+    "parent_close": "",
+    "cancellation": "",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowOptions:
+    """How a run is started."""
+
+    workflow_id: str | None = None
+    """The caller's id, unique among open runs; 1 to 255 printable characters. None: the run's own id."""
+    queue: str = "default"
+    """Queue whose workers take it."""
+    priority: int = 0
+    """-100 to 100, higher first."""
+    on_conflict: OnConflict = "fail"
+    """What a start does while a run of that ``workflow_id`` is open."""
+    on_reuse: OnReuse = "allow"
+    """Whether a start may take a ``workflow_id`` whose runs are closed."""
+
+
+class WorkflowChanges(TypedDict, total=False):
+    """Options of a workflow, for ``using()``."""
+
+    workflow_id: str | None
+    queue: str
+    priority: int
+    on_conflict: OnConflict
+    on_reuse: OnReuse
+
+
+VERSION_LIMIT = 64  # characters
+
+KNOWN = frozenset(option.name for option in fields(WorkflowOptions))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowCall:
+    """A start that has not happened yet, for ``start_workflows``."""
+
+    definition: WorkflowDefinition[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class WorkflowDefinition(Generic[P, R]):
+    """A declared workflow."""
+
+    def __init__(
+        self,
+        function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]],
+        *,
+        name: str,
+        version: str = "",
+        options: WorkflowOptions | None = None,
+    ) -> None:
+        """Declare ``function`` under ``name``. Raises ``DefinitionError`` for what could not work.
+
+        Workers take only runs whose name and ``version`` they have.
+        """
+        functions.check_declarable(function, decorator="durable.workflow")
+        checks.check_text(name, what="The name of a workflow")
+        checks.check_text(version, what=f"Workflow {name}: version", limit=VERSION_LIMIT, empty=True)
+        _check_shape(function, name)
+        self._name = name
+        self._version = version
+        self._function = function
+        self._options = options or WorkflowOptions()
+        self._signature = CallSignature(function, name=name, skip=1)
+        self._fingerprint = ""
+        _check_options(self)
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+        self.__qualname__ = function.__qualname__
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+
+    def __call__(self, ctx: Any, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Call the function itself, which starts nothing durable: ``durable.start_workflow`` does."""
+        return self.function(ctx, *args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.name}{f' {self.version}' if self.version else ''}>"
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def version(self) -> str:
+        return self._version
+
+    @property
+    def key(self) -> str:
+        """Name and version as one text, under which workers find their runs. No name can contain the separator."""
+        return f"{self.name}\t{self.version}" if self.version else self.name
+
+    @property
+    def function(self) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]:
+        return self._function
+
+    @property
+    def options(self) -> WorkflowOptions:
+        return self._options
+
+    @property
+    def signature(self) -> CallSignature:
+        """How its inputs and results are stored."""
+        return self._signature
+
+    @property
+    def place(self) -> functions.Place:
+        """Where it is written."""
+        return functions.place_of(self.function)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with the code: of its module's source, or else of its own bytecode."""
+        if not self._fingerprint:
+            self._fingerprint = hashlib.sha256(_code_of(self.function)).hexdigest()[:16]
+        return self._fingerprint
+
+    def using(self, **options: Unpack[WorkflowChanges]) -> WorkflowDefinition[P, R]:
+        """A copy with other options; what is not given stays as it is.
+
+        Raises ``OptionNotSupported`` for options of a later release, ``DefinitionError`` for unknown or wrong ones.
+        """
+        checks.check_names(options, known=KNOWN, later=LATER, owner=f"Workflow {self.name}")
+        changed = copy.copy(self)
+        changed._options = replace(self._options, **options)
+        _check_options(changed)
+        return changed
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> WorkflowCall:
+        """The start of one run as a value, for ``start_workflows``."""
+        return WorkflowCall(definition=self, args=args, kwargs=kwargs)
+
+    def encode_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
+        """Store a start's arguments. Raises ``TypeError`` for a wrong call, ``PayloadError`` for a wrong value."""
+        return self.signature.encode_input(args, kwargs)
+
+    def decode_input(self, payload: Payload) -> Arguments:
+        """The arguments that follow the context. Raises ``PayloadError``."""
+        return self.signature.decode_input(payload)
+
+    def encode_result(self, value: Any) -> Payload:
+        """Store what the workflow returned. Raises ``PayloadError``."""
+        return self.signature.encode_result(value)
+
+    def decode_result(self, payload: Payload) -> R:
+        """What the workflow returned. Raises ``PayloadError``."""
+        result: R = self.signature.decode_result(payload)
+        return result
+
+
+def _check_shape(function: Callable[..., Any], name: str) -> None:
+    owner = f"Workflow {name} ({functions.place_of(function)})"
+    if not inspect.iscoroutinefunction(function):
+        raise DefinitionError(f"{owner} must be an async def. Side effects and blocking code belong into activities.")
+    first = next(iter(signature_of(function).parameters.values()), None)
+    if first is None or first.kind not in POSITIONAL:
+        raise DefinitionError(f"{owner} needs the context as its first parameter: async def {function.__name__}(ctx).")
+    if first.name.strip("_") not in ("", "ctx", "context") and "Context" not in str(first.annotation):
+        raise DefinitionError(
+            f"{owner} has {first.name!r} as its first parameter; a workflow's first parameter is its context: "
+            f"async def {function.__name__}(ctx: Context, {first.name}, ...)."
+        )
+
+
+def _check_options(definition: WorkflowDefinition[Any, Any]) -> None:
+    options, owner = definition.options, f"Workflow {definition.name}"
+    if options.workflow_id is not None:
+        checks.check_text(options.workflow_id, what=f"{owner}: workflow_id")
+    checks.check_text(options.queue, what=f"{owner}: queue")
+    checks.check_priority(options.priority, owner=owner)
+    checks.check_choice(options.on_conflict, name="on_conflict", choices=get_args(OnConflict), owner=owner)
+    checks.check_choice(options.on_reuse, name="on_reuse", choices=get_args(OnReuse), owner=owner)
+
+
+def _code_of(function: Callable[..., Any]) -> bytes:
+    try:
+        return inspect.getsource(sys.modules[function.__module__]).encode()
+    except (KeyError, OSError, TypeError):
+        return marshal.dumps(inspect.unwrap(function).__code__)

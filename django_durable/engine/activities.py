@@ -1,0 +1,129 @@
+"""The activities that a workflow has called and that have no outcome yet."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Coroutine
+from typing import Any
+
+from django_durable.definitions.activity import ActivityDefinition
+from django_durable.engine import lines
+from django_durable.engine.commands import CancelActivity, ScheduleActivity
+from django_durable.engine.loop import DeterministicLoop
+from django_durable.engine.pending import Pending
+from django_durable.engine.recorder import Recorder
+from django_durable.history import events, failures
+
+Call = Coroutine[Any, Any, Any]
+
+
+class Activities:
+    """``pending`` holds them by the sequence of their ActivityScheduled, in the order in which they were called."""
+
+    __slots__ = ("_calls", "_key", "_loop", "_recorder", "_unstarted", "pending")
+
+    def __init__(self, loop: DeterministicLoop, recorder: Recorder, *, key: str) -> None:
+        """``key`` begins the idempotency keys that are made here."""
+        self.pending: dict[int, Pending] = {}
+        self._loop = loop
+        self._recorder = recorder
+        self._key = key
+        self._calls = 0
+        self._unstarted: dict[int, tuple[ActivityDefinition[Any, Any], Call]] = {}
+
+    # What the workflow does
+
+    def call(self, definition: ActivityDefinition[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """A coroutine that runs the activity. It is kept until it starts, so that it is not collected anywhere."""
+        self._loop.gate()
+        self._calls += 1
+        where = lines.here() if self._recorder.replaying else ""
+        coroutine = self._call(self._calls, definition, args, kwargs, where)
+        self._unstarted[self._calls] = definition, coroutine
+        return coroutine
+
+    async def _call(
+        self,
+        ordinal: int,
+        definition: ActivityDefinition[Any, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        where: str,
+    ) -> Any:
+        if self._loop.evicted:
+            await self._loop.create_future()
+        self._unstarted.pop(ordinal, None)
+        pending = self._schedule(definition, args, kwargs, where)
+        try:
+            return await pending.future
+        except asyncio.CancelledError:
+            self._cancel(pending)
+            raise
+
+    def _schedule(
+        self, definition: ActivityDefinition[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], where: str
+    ) -> Pending:
+        self._recorder.check()
+        payload = definition.encode_input(args, kwargs)
+        command = ScheduleActivity(definition=definition, input=payload, where=where)
+        # Nobody but the task ever sees this future, so it needs no hash of ours, and asyncio has a shorter way for it.
+        pending = Pending(command, asyncio.Future(loop=self._loop), self._loop.now)
+        pending.ticket = self._recorder.issue(command, pending)
+        return pending
+
+    def _cancel(self, pending: Pending) -> None:
+        if self._loop.evicted or self._recorder.withdraw(pending.ticket):
+            return
+        sequence = pending.command.sequence
+        if self.pending.pop(sequence, None) is not None:  # else its outcome came in this very drain
+            self._recorder.issue(CancelActivity(activity=sequence))
+
+    # What happens to it
+
+    def keep(self, pending: Pending, recorded: events.Event | None) -> None:
+        """Its command has got a sequence: newly, or that of the event ``recorded``."""
+        command = pending.command
+        if isinstance(recorded, events.ActivityScheduled):
+            command.key, pending.worker, pending.epoch = recorded.key, recorded.worker, recorded.epoch
+        else:
+            command.key = f"{self._key}-{command.sequence}"
+        self.pending[command.sequence] = pending
+
+    def complete(self, event: events.ActivityCompleted) -> None:
+        pending = self.pending.pop(event.activity)
+        if pending.future.done():
+            return
+        try:
+            pending.future.set_result(pending.command.definition.decode_result(event.result))
+        except Exception as error:  # a stored result that does not fit today's annotation
+            pending.future.set_exception(error)
+
+    def fail(self, event: events.ActivityFailed) -> None:
+        pending = self.pending.pop(event.activity)
+        if not pending.future.done():
+            pending.future.set_exception(
+                failures.activity_error(
+                    pending.command.definition.name,
+                    event.failure,
+                    attempts=event.attempts,
+                    timeout=event.timeout,
+                    interrupted=event.interrupted,
+                )
+            )
+
+    # Calls that never began
+
+    def unstarted(self) -> list[str]:
+        """Names of activities that were called and never awaited."""
+        return [
+            definition.name
+            for definition, call in self._unstarted.values()
+            if inspect.getcoroutinestate(call) == inspect.CORO_CREATED
+        ]
+
+    def clear(self) -> None:
+        for _, call in self._unstarted.values():
+            call.close()
+        self._unstarted.clear()
+        self.pending.clear()

@@ -1,0 +1,130 @@
+"""What a workflow's code asked for while one input was applied: imperative twins of the recorded events.
+
+A command is compared with history by *content*: kind, name, arguments, durations. Options are not compared, so a
+deploy may change them under running workflows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from django_durable.definitions.activity import ActivityDefinition
+from django_durable.history import events
+from django_durable.history.failures import Failure
+from django_durable.payloads.payload import Payload
+
+
+class Command(msgspec.Struct, kw_only=True):
+    """The root of all commands. ``sequence`` is set when its drain ends; ``where`` only while replaying."""
+
+    sequence: int = 0
+    where: str = ""
+
+    def matches(self, event: events.Event) -> bool:
+        """Whether ``event`` is the record of this very command."""
+        raise NotImplementedError
+
+    def event(self) -> events.Event:
+        """The event that records this command."""
+        raise NotImplementedError
+
+
+class ScheduleActivity(Command):
+    definition: ActivityDefinition[Any, Any]  # carries the options, which are the code's of today
+    input: Payload
+    key: str = ""
+
+    def matches(self, event: events.Event) -> bool:
+        return (
+            isinstance(event, events.ActivityScheduled)
+            and event.name == self.definition.name
+            and event.input == self.input
+        )
+
+    def event(self, *, worker: int | None = None, epoch: int | None = None) -> events.ActivityScheduled:
+        return events.ActivityScheduled(
+            name=self.definition.name,
+            input=self.input,
+            key=self.key,
+            worker=worker,
+            epoch=epoch,
+            queue=self.definition.options.queue,
+        )
+
+
+class CancelActivity(Command):
+    activity: int
+
+    def matches(self, event: events.Event) -> bool:
+        return isinstance(event, events.ActivityCancelRequested) and event.activity == self.activity
+
+    def event(self) -> events.ActivityCancelRequested:
+        return events.ActivityCancelRequested(activity=self.activity)
+
+
+class StartTimer(Command):
+    duration: int  # microseconds
+
+    def matches(self, event: events.Event) -> bool:
+        return isinstance(event, events.TimerStarted) and event.duration == self.duration
+
+    def event(self) -> events.TimerStarted:
+        return events.TimerStarted(duration=self.duration)
+
+
+class CancelTimer(Command):
+    timer: int
+
+    def matches(self, event: events.Event) -> bool:
+        return isinstance(event, events.TimerCancelled) and event.timer == self.timer
+
+    def event(self) -> events.TimerCancelled:
+        return events.TimerCancelled(timer=self.timer)
+
+
+class RecordSideEffect(Command):
+    value: Payload
+
+    def matches(self, event: events.Event) -> bool:
+        return isinstance(event, events.SideEffectRecorded)
+
+    def event(self) -> events.SideEffectRecorded:
+        return events.SideEffectRecorded(value=self.value)
+
+
+class CompleteRun(Command):
+    result: Payload
+    unhandled: tuple[str, ...] = ()
+
+    def matches(self, event: events.Event) -> bool:
+        return isinstance(event, events.RunCompleted)
+
+    def event(self) -> events.RunCompleted:
+        return events.RunCompleted(result=self.result, unhandled=self.unhandled)
+
+
+class FailRun(Command):
+    failure: Failure
+    unhandled: tuple[str, ...] = ()
+
+    def matches(self, event: events.Event) -> bool:
+        return isinstance(event, events.RunFailed)
+
+    def event(self) -> events.RunFailed:
+        return events.RunFailed(failure=self.failure, unhandled=self.unhandled)
+
+
+class CancelRun(Command):
+    reason: str = ""
+    unhandled: tuple[str, ...] = ()
+
+    def matches(self, event: events.Event) -> bool:
+        return isinstance(event, events.RunCancelled)
+
+    def event(self) -> events.RunCancelled:
+        return events.RunCancelled(reason=self.reason, unhandled=self.unhandled)
+
+
+CLOSING = (CompleteRun, FailRun, CancelRun)

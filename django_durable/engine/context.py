@@ -1,0 +1,149 @@
+"""What workflow code may use besides ``asyncio``."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import typing
+import uuid
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta
+from typing import Any, ParamSpec, TypeVar, overload
+
+from django_durable.definitions.activity import ActivityDefinition
+from django_durable.definitions.signal import SignalDefinition
+from django_durable.engine.info import Info
+from django_durable.engine.log import WorkflowLog
+from django_durable.engine.signals import Arrived
+from django_durable.engine.state import RunState
+from django_durable.exceptions import DefinitionError
+from django_durable.payloads import codec
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Context:
+    """The first argument of a workflow. Everything it gives is the same in every replay."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: RunState) -> None:
+        self._state = state
+
+    def activity(
+        self, definition: ActivityDefinition[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, T]:
+        """Run an activity and return its result.
+
+        The result is a coroutine: await it, or hand it to ``asyncio.gather`` and its like. Nothing is scheduled
+        before it runs. Awaiting it raises ``ActivityError`` if the activity fails for good, ``PayloadError`` if its
+        arguments cannot be stored. If it is cancelled, the activity is asked to stop and nobody waits for it.
+        """
+        if not isinstance(definition, ActivityDefinition):
+            raise DefinitionError(_not_an_activity(definition))
+        return self._state.activities.call(definition, args, kwargs)
+
+    async def sleep(self, duration: timedelta | float) -> None:
+        """Wait for ``duration``, a timedelta or seconds. A durable timer: it survives restarts, and costs nothing."""
+        state = self._state
+        future: asyncio.Future[None] = asyncio.Future(loop=state.loop)
+        timer = state.start_timer(duration, _wake, future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            timer.cancel()
+            raise
+
+    @overload
+    async def wait_signal(self, signal: SignalDefinition[T], *, timeout: timedelta | float | None = None) -> T: ...
+
+    @overload
+    async def wait_signal(self, signal: str, *, timeout: timedelta | float | None = None) -> Any: ...
+
+    async def wait_signal(
+        self, signal: SignalDefinition[Any] | str, *, timeout: timedelta | float | None = None
+    ) -> Any:
+        """The payload of the next signal of that name, in the order of arrival; signals that came earlier are kept.
+
+        Several waiters are served in the order in which they began to wait. Raises ``TimeoutError`` if none comes
+        within ``timeout`` (a timedelta or seconds), and ``PayloadError`` if the payload is not of the signal's type.
+        """
+        state = self._state
+        if state.loop.evicted:
+            await state.loop.create_future()
+        name = signal.name if isinstance(signal, SignalDefinition) else signal
+        arrived = state.signals.take(name) or await self._next_signal(name, timeout)
+        if isinstance(signal, SignalDefinition):
+            return signal.decode(arrived.payload)
+        return codec.decode(arrived.payload, what=f"The payload of signal {name!r}")
+
+    async def _next_signal(self, name: str, timeout: timedelta | float | None) -> Arrived:
+        state = self._state
+        waiter: asyncio.Future[Arrived] = asyncio.Future(loop=state.loop)
+        timer = None
+        if timeout is not None:
+            timer = state.start_timer(timeout, _time_out, waiter, f"No signal {name!r} came within {timeout}.")
+        state.signals.wait(name, waiter)
+        try:
+            return await waiter
+        except (asyncio.CancelledError, TimeoutError):
+            state.signals.leave(name, waiter)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def now(self) -> datetime:
+        """The time of the event that is being handled, in UTC. It stands still until the next ``await``."""
+        self._state.loop.gate()
+        return self._state.loop.now
+
+    @property
+    def random(self) -> random.Random:
+        """Random numbers that are the same in every replay. Not for secrets."""
+        self._state.loop.gate()
+        return self._state.values.random()
+
+    def uuid4(self) -> uuid.UUID:
+        """A random UUID that is the same in every replay. Not for secrets."""
+        self._state.loop.gate()
+        return self._state.values.uuid4()
+
+    def side_effect(self, function: Callable[[], T]) -> T:
+        """Call ``function`` once and record its value; a replay returns the recorded value.
+
+        For what is quick and local, such as reading a setting; everything else is an activity. The value comes back
+        as it is stored, typed by the function's return annotation. If ``function`` raises, the run fails.
+        """
+        self._state.loop.gate()
+        return typing.cast("T", self._state.values.side_effect(function))
+
+    @property
+    def log(self) -> WorkflowLog:
+        """A logger that is silent while replaying."""
+        self._state.loop.gate()
+        return self._state.log
+
+    @property
+    def info(self) -> Info:
+        """What identifies this run, and how long its history is."""
+        self._state.loop.gate()
+        return self._state.describe()
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _time_out(waiter: asyncio.Future[Any], message: str) -> None:
+    if not waiter.done():
+        waiter.set_exception(TimeoutError(message))
+
+
+def _not_an_activity(value: object) -> str:
+    if callable(value):
+        name = getattr(value, "__name__", repr(value))
+        return f"ctx.activity() needs an activity, but {name} is a plain function: decorate it with @durable.activity."
+    return f"ctx.activity() needs an activity, not {value!r}: decorate a function with @durable.activity and pass that."

@@ -1,0 +1,264 @@
+"""One run of a workflow in memory: events in, commands out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from django_durable.definitions.workflow import WorkflowDefinition
+from django_durable.engine import eviction, lines, replay, words
+from django_durable.engine.closing import closing_command
+from django_durable.engine.commands import Command
+from django_durable.engine.context import Context
+from django_durable.engine.drain import Drain
+from django_durable.engine.info import RunInfo
+from django_durable.engine.pending import Pending
+from django_durable.engine.state import RunState
+from django_durable.engine.tasks import Task
+from django_durable.engine.timers import Timer
+from django_durable.exceptions import DurableError, NonDeterminismError
+from django_durable.history import events
+from django_durable.history.events import Event, Recorded
+
+__all__ = ["Instance", "Pending", "RunInfo"]
+
+Entry = tuple[Command, Timer | Pending | None]
+"""A command, and what waits for its sequence."""
+
+
+class Instance:
+    """Applies one event at a time to the code of a workflow.
+
+    After ``replay`` the instance is live: ``apply`` takes new events and returns what the code asks for. After any
+    exception from ``replay`` or ``apply`` it can only be evicted. An instance that is no longer needed must be
+    evicted, closed or not: it may hold code that has not ended.
+    """
+
+    __slots__ = ("_main", "_reason", "_state", "closed", "definition", "info", "last_time", "sequence")
+
+    last_time: datetime
+    """Time of the last event; unset before the first."""
+
+    def __init__(self, definition: WorkflowDefinition[..., Any], info: RunInfo) -> None:
+        self.definition = definition
+        self.info = info
+        self.sequence = 0
+        """The last sequence that is used."""
+        self.closed = False
+        """Whether the run has ended."""
+        self._state: RunState | None = None
+        self._main: Task | None = None
+        self._reason: str | None = None  # of the request to cancel, once there was one
+
+    # Events
+
+    def replay(self, history: Iterable[Recorded]) -> Drain | None:
+        """Bring the run to where its history ends.
+
+        A history that is only RunStarted is applied live: the Drain is returned, and remains to be written. Raises
+        ``NonDeterminismError`` if the code does not repeat what history holds, ``DurableError`` for what is none.
+        """
+        before: tuple[Recorded, list[Recorded]] | None = None
+        for drain in replay.drains(history):
+            if before is not None:
+                self._repeat(*before)
+            before = drain
+        assert before is not None
+        if self._state is None and not before[1]:
+            return self._live(before[0])
+        self._repeat(*before)
+        return None
+
+    def accepts(self, event: Event) -> bool:
+        """Whether ``event`` still means something to the run; if not, it is dropped without a trace."""
+        if self.closed or self._state is None:
+            return False
+        fits = _ACCEPTS.get(type(event))
+        return fits is not None and fits(self._state, event)
+
+    def apply(self, event: Event, time: datetime) -> Drain:
+        """Apply a new event that ``accepts`` has let through, at ``time`` or the time of the event before, if later.
+
+        Raises ``WorkflowStuck`` if the watchdog injected it; every other fault of the code is a failure of the run.
+        """
+        if not self.accepts(event):
+            raise DurableError(f"This run does not take {words.of_event(event)} now. Ask accepts() first.")
+        time = max(time, self.last_time)
+        if isinstance(event, events.TimerFired):
+            time = max(time, self._running.loop.date(self._running.loop.timers.due(event.timer)))
+        return self._live(Recorded(self.sequence + 1, time, event))
+
+    # Looking
+
+    @property
+    def activities(self) -> dict[int, Pending]:
+        """Activities without an outcome, by the sequence of their ActivityScheduled."""
+        return self._state.activities.pending if self._state else {}
+
+    def next_timer(self) -> tuple[datetime, int] | None:
+        """When the earliest timer is due, and the sequence of its TimerStarted; None if there is none."""
+        following = self._state.loop.timers.next() if self._state else None
+        if self._state is None or following is None:
+            return None
+        due, sequence = following
+        return self._state.loop.started + timedelta(microseconds=due), sequence
+
+    def waiting(self) -> list[str]:
+        """``file:line`` of the places in user code where the run waits; the body's first."""
+        if self._state is None:
+            return []
+        places = (lines.of_coroutine(task.get_coro()) for task in self._state.loop.tasks.values())
+        return [place for place in dict.fromkeys(places) if place]
+
+    # Ending
+
+    def evict(self) -> None:
+        """Take the run out of memory. Its ``finally`` blocks run now and reach nothing; afterwards nothing runs."""
+        state, self._state, self._main = self._state, None, None
+        if state is not None:
+            eviction.evict(state.loop)
+            state.activities.clear()
+            state.signals.clear()
+
+    # One input
+
+    def _live(self, input: Recorded) -> Drain:
+        entries = self._drain(input, None)
+        for command, bearer in entries:
+            self.sequence += 1
+            command.sequence = self.sequence
+            self._keep(bearer, None)
+        commands = tuple(command for command, _ in entries)
+        return Drain(
+            input=input.event,
+            input_sequence=input.sequence,
+            time=input.time,
+            commands=commands,
+            closing=commands[-1] if self.closed else None,
+        )
+
+    def _repeat(self, input: Recorded, recorded: list[Recorded]) -> None:
+        if self._state is not None and not self.accepts(input.event):
+            raise self._differs(event=input.sequence, recorded=words.of_event(input.event), requested="nothing like it")
+        entries = self._drain(input, recorded)
+        taken, unused = replay.match([command for command, _ in entries], recorded)
+        missing = next((command for (command, _), event in zip(entries, taken, strict=True) if event is None), None)
+        last = input.sequence + len(recorded)
+        if missing is not None or unused:
+            raise self._parted(missing, unused, last)
+        for (command, bearer), event in zip(entries, taken, strict=True):
+            assert event is not None
+            command.sequence = event.sequence
+            self._keep(bearer, event.event)
+        self.sequence = last
+
+    def _drain(self, input: Recorded, recorded: list[Recorded] | None) -> list[Entry]:
+        """Apply the input and run until nothing is ready: the commands, without a sequence yet."""
+        event = input.event
+        if self._state is None:
+            assert isinstance(event, events.RunStarted)
+            self._state = RunState(self.info, input, event.seed)
+        state = self._state
+        self.sequence = input.sequence
+        self.last_time = input.time
+        state.begin(input, recorded)
+        _APPLY[type(event)](self, event)
+        state.loop.run()
+        entries = state.recorder.end()
+        if state.recorder.effect_missing:
+            raise self._effect_missing(entries, input, recorded or [])
+        closing = closing_command(self.definition, state, self._main, self._reason)
+        if closing is not None:
+            self.closed = True
+            entries.append((closing, None))
+        state.tidy(closed=self.closed)
+        return entries
+
+    def _keep(self, bearer: Timer | Pending | None, recorded: Event | None) -> None:
+        """Put a timer or an activity of this drain under the sequence that its command has now."""
+        if bearer is None:
+            return
+        state = self._running
+        if isinstance(bearer, Timer):
+            state.loop.timers.add(bearer)
+        else:
+            state.activities.keep(bearer, recorded)
+
+    @property
+    def _running(self) -> RunState:
+        assert self._state is not None
+        return self._state
+
+    # Inputs
+
+    def _start(self, event: events.RunStarted) -> None:
+        state = self._running
+        try:
+            args, kwargs = self.definition.decode_input(event.input)
+            body = self.definition.function(Context(state), *args, **kwargs)
+        except Exception as error:  # the input does not fit the function's signature
+            state.recorder.verdict = error
+            return
+        self._main = state.loop.create_main(body, name=self.info.name)
+
+    def _complete_activity(self, event: events.ActivityCompleted) -> None:
+        self._running.activities.complete(event)
+
+    def _fail_activity(self, event: events.ActivityFailed) -> None:
+        self._running.activities.fail(event)
+
+    def _fire_timer(self, event: events.TimerFired) -> None:
+        self._running.loop.fire(event.timer)
+
+    def _receive_signal(self, event: events.SignalReceived) -> None:
+        self._running.signals.receive(event.name, event.payload)
+
+    def _cancel(self, event: events.CancelRequested) -> None:
+        main = self._main
+        if main is None or (self._reason is not None and main.cancelling()):
+            return  # a second request while the first is being handled changes nothing
+        self._reason = event.reason
+        self._running.loop.call_soon(main.cancel, event.reason or None)
+
+    # Differences
+
+    def _parted(self, command: Command | None, unused: list[Recorded], last: int) -> NonDeterminismError:
+        return self._differs(
+            event=unused[0].sequence if unused else last + 1,
+            recorded=words.of_event(unused[0].event) if unused else f"nothing more after event {last}",
+            requested=words.of_command(command) if command else "nothing like it",
+            where=command.where if command else "",
+        )
+
+    def _effect_missing(self, entries: list[Entry], input: Recorded, recorded: list[Recorded]) -> NonDeterminismError:
+        _, unused = replay.match([command for command, _ in entries], recorded)
+        last = input.sequence + len(recorded)
+        return self._differs(
+            event=unused[0].sequence if unused else last + 1,
+            recorded=words.of_event(unused[0].event) if unused else f"nothing more after event {last}",
+            requested="a side effect",
+            where=self._running.recorder.effect_missing,
+        )
+
+    def _differs(self, *, event: int, recorded: str, requested: str, where: str = "") -> NonDeterminismError:
+        place = where or next(iter(self.waiting()), "") or lines.of_function(self.definition.function)
+        return replay.difference(self.info.name, event=event, recorded=recorded, requested=requested, where=place)
+
+
+_APPLY: dict[type[Event], Callable[[Instance, Any], None]] = {
+    events.RunStarted: Instance._start,
+    events.ActivityCompleted: Instance._complete_activity,
+    events.ActivityFailed: Instance._fail_activity,
+    events.TimerFired: Instance._fire_timer,
+    events.SignalReceived: Instance._receive_signal,
+    events.CancelRequested: Instance._cancel,
+}
+
+_ACCEPTS: dict[type[Event], Callable[[RunState, Any], bool]] = {
+    events.ActivityCompleted: lambda state, event: event.activity in state.activities.pending,
+    events.ActivityFailed: lambda state, event: event.activity in state.activities.pending,
+    events.TimerFired: lambda state, event: event.timer in state.loop.timers,
+    events.SignalReceived: lambda state, event: True,
+    events.CancelRequested: lambda state, event: True,
+}

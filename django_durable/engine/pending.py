@@ -1,0 +1,27 @@
+"""Activities that have no outcome yet."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+from django_durable.engine.commands import ScheduleActivity
+
+
+class Pending:
+    """An activity that the workflow waits for.
+
+    ``worker`` and ``epoch`` say who runs it without a task row: read from history on replay, else None until the
+    worker sets them. ``scheduled_at`` is the time of its drain.
+    """
+
+    __slots__ = ("command", "epoch", "future", "scheduled_at", "ticket", "worker")
+
+    def __init__(self, command: ScheduleActivity, future: asyncio.Future[Any], scheduled_at: datetime) -> None:
+        self.command = command
+        self.future = future
+        self.scheduled_at = scheduled_at
+        self.worker: int | None = None
+        self.epoch: int | None = None
+        self.ticket = 0

@@ -1,0 +1,106 @@
+"""The commands of the drain under way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django_durable.engine import lines
+from django_durable.engine.commands import Command
+from django_durable.exceptions import DurableError, UnsupportedInWorkflow, WorkflowSuspended
+from django_durable.history import events
+
+COMMANDS_LIMIT = 2_000
+"""Commands that one input may cause: one drain is written in one transaction, whose size must stay bounded."""
+
+
+class DrainAborted(WorkflowSuspended):
+    """Unwinds workflow code whose drain has been decided already: by a mismatch, or as a failure of the run."""
+
+
+class Recorder:
+    """Takes the commands of one drain at a time, and hands out what was recorded for it while replaying.
+
+    ``verdict`` is set when the drain cannot go on whatever the code still does: the error that the run fails with, or
+    None with ``effect_missing`` set when history does not hold a value that the code asks for.
+    """
+
+    __slots__ = ("_effects", "_entries", "_failed", "_open", "_tickets", "effect_missing", "replaying", "verdict")
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[Command, Any]] = {}
+        self._tickets = 0
+        self._open = False
+        self._effects: list[events.SideEffectRecorded] = []
+        self._failed = False
+        self.replaying = False
+        self.verdict: BaseException | None = None
+        self.effect_missing = ""
+
+    def begin(self, recorded: Sequence[events.Recorded] | None) -> None:
+        """Open a drain; ``recorded`` are its commands as history holds them, None if it is a new one."""
+        self._open = True
+        self.replaying = recorded is not None
+        if recorded:
+            effects = [item.event for item in recorded if isinstance(item.event, events.SideEffectRecorded)]
+            self._effects = effects[::-1]
+            self._failed = isinstance(recorded[-1].event, events.RunFailed)
+
+    def end(self) -> list[tuple[Command, Any]]:
+        """Close the drain: its commands, as issued, each with the object that waits for its sequence."""
+        entries = list(self._entries.values())
+        self._entries.clear()
+        self._effects.clear()
+        self._open = False
+        return entries
+
+    @property
+    def aborted(self) -> bool:
+        return self.verdict is not None or bool(self.effect_missing)
+
+    def check(self) -> None:
+        """Refuse everything once the drain is decided, and outside of one."""
+        if self.verdict is not None or self.effect_missing:
+            raise DrainAborted("This drain has ended.")
+        if not self._open:
+            raise UnsupportedInWorkflow(
+                "A workflow's context was used from outside its own code. Use it only in the workflow that got it, "
+                "and signal_workflow() to reach another run."
+            )
+
+    def issue(self, command: Command, bearer: Any = None) -> int:
+        """Take a command; returns the ticket that withdraws it."""
+        self.check()
+        if len(self._entries) >= COMMANDS_LIMIT:
+            self.fail(_too_many())
+        if self.replaying and not command.where:
+            command.where = lines.here()
+        self._tickets += 1
+        self._entries[self._tickets] = (command, bearer)
+        return self._tickets
+
+    def withdraw(self, ticket: int) -> bool:
+        """Take a command of this very drain back, as if it had not been. False if its drain is over."""
+        return self._entries.pop(ticket, None) is not None
+
+    def recorded_effect(self) -> events.SideEffectRecorded:
+        """The next value of this drain that history holds. Unwinds the workflow if there is none."""
+        self.check()
+        if self._effects:
+            return self._effects.pop()
+        if self._failed:  # the function raised, then as now there is no value
+            self.fail(DurableError("A side effect failed."))
+        self.effect_missing = lines.here() or "unknown"
+        raise DrainAborted("History holds no value for this side effect.")
+
+    def fail(self, error: BaseException) -> None:
+        """Decide that the run fails with ``error``, and unwind the workflow."""
+        self.verdict = error
+        raise DrainAborted("The run has failed.") from error
+
+
+def _too_many() -> DurableError:
+    return DurableError(
+        f"The workflow asked for more than {COMMANDS_LIMIT:,} activities, timers and the like at once. Start them in "
+        "portions, for instance behind an asyncio.Semaphore."
+    )

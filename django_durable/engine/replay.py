@@ -1,0 +1,70 @@
+"""Compares what the code asks for with what history holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from django_durable.engine.commands import Command
+from django_durable.exceptions import DurableError, NonDeterminismError
+from django_durable.history import events
+from django_durable.history.events import Recorded
+
+
+def drains(history: Iterable[Recorded]) -> Iterator[tuple[Recorded, list[Recorded]]]:
+    """A history as inputs, each with the commands that it caused. Raises ``DurableError`` if it cannot be one."""
+    current: Recorded | None = None
+    caused: list[Recorded] = []
+    last: Recorded | None = None
+    for recorded in history:
+        _check_place(recorded, last)
+        last = recorded
+        if not recorded.event.is_input:
+            caused.append(recorded)
+            continue
+        if current is not None:
+            yield current, caused
+        current, caused = recorded, []
+    if current is None:
+        raise DurableError("An empty history cannot be replayed: it begins with RunStarted.")
+    yield current, caused
+
+
+def _check_place(recorded: Recorded, last: Recorded | None) -> None:
+    name = type(recorded.event).__name__
+    if isinstance(recorded.event, events.RunTerminated):
+        raise DurableError("A run that was terminated from outside is not replayed: its code did not end it.")
+    if last is None:
+        if not isinstance(recorded.event, events.RunStarted):
+            raise DurableError(f"A history begins with RunStarted, not with {name}.")
+    elif recorded.sequence != last.sequence + 1:
+        raise DurableError(f"The history has a gap: event {recorded.sequence} follows event {last.sequence}.")
+    elif isinstance(last.event, events.CLOSING):
+        raise DurableError(f"The history goes on ({name}) after event {last.sequence}, which ended the run.")
+
+
+def match(issued: Sequence[Command], recorded: Sequence[Recorded]) -> tuple[list[Recorded | None], list[Recorded]]:
+    """For each command of a drain the event that it takes, and the events that none has taken.
+
+    By content, the first unused one of equals, whatever the order: all of a drain happens at one time, and the order
+    inside it differs between Python versions.
+    """
+    taken: list[Recorded | None] = []
+    unused = list(recorded)
+    for command in issued:
+        position = next((index for index, item in enumerate(unused) if command.matches(item.event)), None)
+        taken.append(None if position is None else unused.pop(position))
+    return taken, unused
+
+
+def difference(workflow: str, *, event: int, recorded: str, requested: str, where: str) -> NonDeterminismError:
+    """The error that says where history and code part."""
+    place = f" ({where})" if where else ""
+    return NonDeterminismError(
+        f"Workflow {workflow} does not repeat its history. Event {event}: history holds {recorded}, the code asked "
+        f"for {requested}{place}. The code of a workflow must not change what running workflows have done already: "
+        f"deploy code that repeats it, and the run goes on.",
+        event=event,
+        recorded=recorded,
+        requested=requested,
+        where=where,
+    )

@@ -1,0 +1,73 @@
+"""The parts of a live run that its code touches."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django_durable.engine.activities import Activities
+from django_durable.engine.info import Info, RunInfo
+from django_durable.engine.log import WorkflowLog
+from django_durable.engine.loop import DeterministicLoop, microseconds
+from django_durable.engine.recorder import Recorder
+from django_durable.engine.signals import Signals
+from django_durable.engine.timers import Timer
+from django_durable.engine.values import Values
+from django_durable.history import events
+
+
+class RunState:
+    """Made when a run's first event is applied: everything follows from its seed, its time and the inputs."""
+
+    __slots__ = ("activities", "info", "log", "loop", "recorder", "sequence", "signals", "values")
+
+    def __init__(self, info: RunInfo, started: events.Recorded, seed: int) -> None:
+        self.info = info
+        self.sequence = started.sequence  # of the input that is being handled
+        self.recorder = Recorder()
+        self.loop = DeterministicLoop(  # type: ignore[abstract]  # the rest is set on its base class
+            seed=seed, started=started.time, recorder=self.recorder
+        )
+        self.signals = Signals()
+        self.activities = Activities(self.loop, self.recorder, key=info.run_id.hex)
+        self.values = Values(seed, self.recorder)
+        self.log = WorkflowLog(info, self._silent)
+        self.loop.on_error = self._report
+
+    def begin(self, recorded: events.Recorded, commands: list[events.Recorded] | None) -> None:
+        """Open the drain of an input."""
+        self.sequence = recorded.sequence
+        self.loop.set_time(recorded.time)
+        self.recorder.begin(commands)
+
+    def start_timer(self, duration: timedelta | float, callback: Any, *args: Any) -> Timer:
+        if isinstance(duration, timedelta):
+            return self.loop.start_timer(microseconds(duration), callback, *args)
+        return self.loop.call_later(duration, callback, *args)
+
+    def tidy(self, *, closed: bool) -> None:
+        """Forget failures that somebody has seen; at the run's end report those that nobody has, and calls unmade."""
+        unseen = self.loop.take_unawaited() if self.loop.failed else []
+        if not closed or self.recorder.replaying:
+            return
+        for task in unseen:
+            self.log.error("%s failed, and nobody awaited it.", task.get_name(), exc_info=task._exception)
+        for name in self.activities.unstarted():
+            self.log.warning("ctx.activity(%s) was called and never awaited, so the activity was never run.", name)
+
+    def describe(self) -> Info:
+        return Info(
+            workflow_id=self.info.workflow_id,
+            run_id=self.info.run_id,
+            chain_id=self.info.chain_id,
+            attempt=self.info.attempt,
+            started_at=self.loop.started,
+            events=self.sequence,
+        )
+
+    def _silent(self) -> bool:
+        return self.recorder.replaying or self.loop.evicted
+
+    def _report(self, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self.log.error("%s", context.get("message", "An error in the event loop"), exc_info=error)

@@ -1,0 +1,71 @@
+"""Durable timers: they fire because history says so, never because a clock passed."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from typing import Any
+
+from django_durable.engine.commands import StartTimer
+
+
+class Timer(asyncio.TimerHandle):
+    """What ``call_at`` and ``call_later`` return inside a workflow.
+
+    ``due`` is in microseconds since the run started; ``ticket`` finds its command while its drain is under way,
+    the sequence of ``command`` finds the timer afterwards. A timer that is due at once has no command.
+    """
+
+    __slots__ = ("command", "due", "ticket")
+
+    def __init__(self, when: float, callback: Any, args: Any, loop: Any, context: Any) -> None:
+        super().__init__(when, callback, args, loop, context)
+        self.due = 0
+        self.command: StartTimer | None = None
+        self.ticket = 0
+
+
+class Timers:
+    """The timers that are recorded and have neither fired nor been cancelled."""
+
+    __slots__ = ("_heap", "_started")
+
+    def __init__(self) -> None:
+        self._started: dict[int, Timer] = {}
+        self._heap: list[tuple[int, int]] = []
+
+    def __contains__(self, sequence: int) -> bool:
+        return sequence in self._started
+
+    def add(self, timer: Timer) -> None:
+        """Keep a timer whose command has got its sequence."""
+        assert timer.command is not None
+        sequence = timer.command.sequence
+        self._started[sequence] = timer
+        heapq.heappush(self._heap, (timer.due, sequence))
+
+    def remove(self, sequence: int) -> Timer | None:
+        """The timer, which has fired or was cancelled; None if it is not here (any more)."""
+        timer = self._started.pop(sequence, None)
+        if len(self._heap) > 64 and len(self._heap) > 2 * len(self._started):
+            self._compact()
+        return timer
+
+    def due(self, sequence: int) -> int:
+        return self._started[sequence].due
+
+    def next(self) -> tuple[int, int] | None:
+        """(due, sequence) of the earliest timer; of equal ones the one that was started first."""
+        heap = self._heap
+        while heap and heap[0][1] not in self._started:
+            heapq.heappop(heap)
+        return heap[0] if heap else None
+
+    def clear(self) -> None:
+        self._started.clear()
+        self._heap.clear()
+
+    def _compact(self) -> None:
+        # Time limits are mostly cancelled long before they are due: without this they would pile up.
+        self._heap = [(timer.due, sequence) for sequence, timer in self._started.items()]
+        heapq.heapify(self._heap)

@@ -1,0 +1,57 @@
+"""Events and commands in words, for messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django_durable.engine.commands import Command, FailRun
+from django_durable.history import events
+from django_durable.payloads.payload import JSON, Payload
+
+_ARGUMENTS_LIMIT = 300  # characters of a payload that a message shows
+
+
+def of_event(event: events.Event) -> str:
+    """What ``event`` says, on one line."""
+    describe = _EVENTS.get(type(event))
+    return describe(event) if describe else type(event).__name__
+
+
+def of_command(command: Command) -> str:
+    """What ``command`` asks for, on one line, in the words of its event."""
+    if isinstance(command, FailRun) and command.failure.message:
+        return f"the run to fail with {command.failure.type}: {_short(command.failure.message)}"
+    return of_event(command.event())
+
+
+def _payload(payload: Payload) -> str:
+    if payload.format != JSON:
+        return f"<{payload.size} bytes, {payload.format}>"
+    return _short(bytes(payload.data).decode("utf-8", "replace"))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _ARGUMENTS_LIMIT else text[:_ARGUMENTS_LIMIT] + " …"
+
+
+def _seconds(microseconds: int) -> str:
+    return f"{microseconds / 1_000_000:g} s"
+
+
+_EVENTS: dict[type[events.Event], Callable[[Any], str]] = {
+    events.ActivityScheduled: lambda event: f"activity {event.name} with {_payload(event.input)}",
+    events.ActivityCancelRequested: lambda event: f"the cancellation of activity {event.activity}",
+    events.ActivityCompleted: lambda event: f"the result of activity {event.activity}",
+    events.ActivityFailed: lambda event: f"the failure of activity {event.activity}",
+    events.TimerStarted: lambda event: f"a timer of {_seconds(event.duration)}",
+    events.TimerCancelled: lambda event: f"the cancellation of timer {event.timer}",
+    events.TimerFired: lambda event: f"the end of timer {event.timer}",
+    events.SideEffectRecorded: lambda event: f"a side effect with the value {_payload(event.value)}",
+    events.SignalReceived: lambda event: f"signal {event.name}",
+    events.CancelRequested: lambda event: "a request to cancel",
+    events.RunStarted: lambda event: f"the start with {_payload(event.input)}",
+    events.RunCompleted: lambda event: f"the run to complete with {_payload(event.result)}",
+    events.RunFailed: lambda event: f"the run to fail with {event.failure.type}: {_short(event.failure.message)}",
+    events.RunCancelled: lambda event: "the run to end as cancelled",
+}

@@ -1,0 +1,213 @@
+"""Every error of this library, as one tree.
+
+::
+
+    DurableError
+    ├── DefinitionError                what was declared cannot work
+    │   ├── UnknownDefinition
+    │   └── OptionNotSupported
+    ├── PayloadError                   a value cannot be stored, or does not fit its annotation
+    ├── WorkflowNotFound
+    ├── WorkflowClosed
+    ├── WorkflowAlreadyStarted
+    ├── WorkflowUnsuccessful           what ``result()`` raises
+    │   ├── WorkflowFailed
+    │   ├── WorkflowCancelled
+    │   ├── WorkflowTerminated
+    │   └── WorkflowTimedOut
+    ├── WouldWaitForever               a waiting verb inside an open ``atomic()``
+    ├── NonDeterminismError            code asked for something else than history holds
+    ├── UnsupportedInWorkflow          a call that cannot be replayed
+    ├── FailureError                   what arrives inside a workflow
+    │   └── ActivityError
+    └── ApplicationError               what activities raise to say more than a plain exception
+        └── RetryAfter
+
+    BaseException
+    └── WorkflowSuspended              never to be caught by workflow code
+        ├── WorkflowEvicted
+        └── WorkflowStuck
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+
+class DurableError(Exception):
+    """The root of the tree."""
+
+
+class DefinitionError(DurableError):
+    """A workflow, activity or signal was declared in a way that cannot work."""
+
+
+class UnknownDefinition(DefinitionError):
+    """No workflow or activity of that name is registered in this process."""
+
+
+class OptionNotSupported(DefinitionError):
+    """The option is part of the contract, but this release does not implement it."""
+
+
+class PayloadError(DurableError):
+    """A value cannot be stored, or a stored value does not fit the annotation that it is read with."""
+
+
+class WorkflowNotFound(DurableError):
+    """No run has this workflow id."""
+
+
+class WorkflowClosed(DurableError):
+    """The workflow has ended, so it takes no more messages."""
+
+
+class WorkflowAlreadyStarted(DurableError):
+    """The workflow id is taken, and the policy of the start says that this is an error."""
+
+    def __init__(self, message: str, *, workflow_id: str, run_id: Any = None) -> None:
+        super().__init__(message)
+        self.workflow_id = workflow_id
+        self.run_id = run_id
+
+
+class WorkflowUnsuccessful(DurableError):
+    """The run ended without a result. ``__cause__`` holds what made it end, where there is one."""
+
+    def __init__(self, message: str, *, workflow_id: str, run_id: Any = None) -> None:
+        super().__init__(message)
+        self.workflow_id = workflow_id
+        self.run_id = run_id
+
+    @property
+    def cause(self) -> BaseException | None:
+        return self.__cause__
+
+
+class WorkflowFailed(WorkflowUnsuccessful):
+    """The workflow's code raised. ``type`` and ``message`` are those of its exception."""
+
+    def __init__(
+        self, message: str, *, workflow_id: str, run_id: Any = None, type: str = "", traceback: str = ""
+    ) -> None:
+        super().__init__(message, workflow_id=workflow_id, run_id=run_id)
+        self.type = type
+        self.message = message
+        self.traceback = traceback
+
+
+class WorkflowCancelled(WorkflowUnsuccessful):
+    """The run ended because somebody cancelled it."""
+
+
+class WorkflowTerminated(WorkflowUnsuccessful):
+    """The run was ended from outside without a chance to clean up."""
+
+
+class WorkflowTimedOut(WorkflowUnsuccessful):
+    """The run's own time limit passed."""
+
+
+class WouldWaitForever(DurableError):
+    """A verb that waits for a worker was called inside an open transaction whose rows no worker can see yet."""
+
+
+class NonDeterminismError(DurableError):
+    """Replaying the history, the workflow's code asked for something else than the history holds.
+
+    ``event`` is the sequence of the first event that does not fit, ``recorded`` what history holds there,
+    ``requested`` what the code asked for, ``where`` the line of workflow code, as ``file:line``.
+    """
+
+    def __init__(
+        self, message: str, *, event: int | None = None, recorded: str = "", requested: str = "", where: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.event = event
+        self.recorded = recorded
+        self.requested = requested
+        self.where = where
+
+
+class UnsupportedInWorkflow(DurableError):
+    """Workflow code called something that cannot be replayed. The message names the right way."""
+
+
+class FailureError(DurableError):
+    """Something that a workflow waited for has failed. ``cause`` is the failure behind it, if any."""
+
+    def __init__(self, message: str, *, type: str = "", traceback: str = "", data: Any = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.type = type
+        self.traceback = traceback
+        self.data = data
+
+    @property
+    def cause(self) -> BaseException | None:
+        return self.__cause__
+
+
+class ActivityError(FailureError):
+    """An activity failed for good.
+
+    ``type`` and ``message`` are those of the last attempt's exception, ``attempts`` how many attempts were made,
+    ``timeout`` which timeout passed (``"start_to_close"``) or None, ``interrupted`` whether it failed because
+    the processes that ran it died.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        activity: str = "",
+        type: str = "",
+        traceback: str = "",
+        attempts: int = 1,
+        timeout: str | None = None,
+        interrupted: bool = False,
+        data: Any = None,
+    ) -> None:
+        super().__init__(message, type=type, traceback=traceback, data=data)
+        self.activity = activity
+        self.attempts = attempts
+        self.timeout = timeout
+        self.interrupted = interrupted
+
+
+class ApplicationError(DurableError):
+    """Raise this in an activity or a workflow to say more about a failure than a plain exception can.
+
+    ``type`` is the name that retry policies and callers see (default: the class name), ``non_retryable`` ends the
+    retries, ``data`` is any JSON value.
+    """
+
+    def __init__(
+        self, message: str = "", *, type: str | None = None, non_retryable: bool = False, data: Any = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.type = type
+        self.non_retryable = non_retryable
+        self.data = data
+
+
+class RetryAfter(ApplicationError):
+    """Raise this in an activity to be tried again after ``delay`` instead of after the policy's interval."""
+
+    def __init__(self, message: str = "", *, delay: timedelta, type: str | None = None, data: Any = None) -> None:
+        super().__init__(message, type=type, data=data)
+        self.delay = delay
+
+
+class WorkflowSuspended(BaseException):
+    """Workflow code is being stopped from outside. A ``BaseException``: ``except Exception`` cannot swallow it."""
+
+
+class WorkflowEvicted(WorkflowSuspended):
+    """The run leaves this process's memory; it goes on elsewhere from its history."""
+
+
+class WorkflowStuck(WorkflowSuspended):
+    """The workflow's code ran for too long without awaiting anything."""

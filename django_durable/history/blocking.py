@@ -1,0 +1,66 @@
+"""Why a run is parked: what people and ``get_workflow_status`` see of it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from django_durable.exceptions import NonDeterminismError
+
+
+class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reason of a blocked run.
+
+    ``event`` is the sequence where history and code part, ``recorded`` what history holds, ``requested`` what the
+    code asked for, ``where`` the line of code, ``since`` when (ISO 8601), ``times`` how often in a row.
+    """
+
+    reason: str
+    message: str
+    event: int | None = None
+    recorded: str = ""
+    requested: str = ""
+    where: str = ""
+    since: str = ""
+    times: int = 1
+
+
+def nondeterminism(error: NonDeterminismError) -> Block:
+    return Block(
+        reason="nondeterminism",
+        message=str(error),
+        event=error.event,
+        recorded=error.recorded,
+        requested=error.requested,
+        where=error.where,
+    )
+
+
+def failure(error: BaseException) -> Block:
+    """The engine, not the workflow's code, could not go on with this run."""
+    return Block(reason="error", message=f"{type(error).__name__}: {error}"[:4_096])
+
+
+def stuck(where: str) -> Block:
+    return Block(
+        reason="stuck",
+        message=(
+            "The workflow's code ran for too long without awaiting anything, and could not be stopped. "
+            "Move slow or blocking work into an activity."
+        ),
+        where=where,
+    )
+
+
+def crashing(times: int) -> Block:
+    return Block(
+        reason="crashing",
+        message=f"The last {times} workers that had this run died before it made any progress.",
+    )
+
+
+def encode(block: Block) -> str:
+    return msgspec.json.encode(block).decode()
+
+
+def decode(data: str | None) -> Block | None:
+    return msgspec.json.decode(data, type=Block) if data else None

@@ -1,0 +1,143 @@
+"""What happened to a run: one frozen value per kind of event.
+
+Events are either *inputs* (something reached the run) or *recorded commands* (what the workflow's code asked for
+while one input was applied). A history is a sequence of inputs, each followed by the commands that it caused.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import ClassVar
+
+import msgspec
+
+from django_durable.history.failures import Failure
+from django_durable.payloads.payload import Payload
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The root of all events. ``is_input`` tells inputs from recorded commands."""
+
+    is_input: ClassVar[bool] = False
+
+
+# Inputs
+
+
+class RunStarted(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+    input: Payload
+    seed: int
+    python: str  # minor version that the run started on, "3.12": asyncio's own behaviour is part of a history
+
+
+class ActivityCompleted(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+    activity: int  # sequence of its ActivityScheduled
+    result: Payload
+    attempts: int = 1
+
+
+class ActivityFailed(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+    activity: int
+    failure: Failure
+    attempts: int = 1
+    timeout: str | None = None
+    interrupted: bool = False
+
+
+class TimerFired(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+    timer: int  # sequence of its TimerStarted
+
+
+class SignalReceived(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+    name: str
+    payload: Payload
+
+
+class CancelRequested(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+    reason: str = ""
+
+
+# Recorded commands
+
+
+class ActivityScheduled(Event, frozen=True):
+    name: str
+    input: Payload
+    key: str  # idempotency key, made once; addresses outcome, task and reply
+    worker: int | None = None  # who runs it without a task row, under which epoch; None: it has a task row
+    epoch: int | None = None
+    queue: str | None = None
+
+
+class ActivityCancelRequested(Event, frozen=True):
+    activity: int
+
+
+class TimerStarted(Event, frozen=True):
+    duration: int  # microseconds
+
+
+class TimerCancelled(Event, frozen=True):
+    timer: int
+
+
+class SideEffectRecorded(Event, frozen=True):
+    value: Payload
+
+
+class RunCompleted(Event, frozen=True):
+    result: Payload
+    unhandled: tuple[str, ...] = ()  # names of signals that nobody waited for
+
+
+class RunFailed(Event, frozen=True):
+    failure: Failure
+    unhandled: tuple[str, ...] = ()
+
+
+class RunCancelled(Event, frozen=True):
+    reason: str = ""
+    unhandled: tuple[str, ...] = ()
+
+
+class RunTerminated(Event, frozen=True):
+    """Written from outside: ends the run without its code, so it is never replayed."""
+
+    reason: str = ""
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """An event in its place: ``sequence`` counts from 1 without gaps, ``time`` is the database's clock, UTC."""
+
+    sequence: int
+    time: datetime
+    event: Event
+
+
+TYPES: dict[str, type[Event]] = {
+    event.__name__: event
+    for event in (
+        RunStarted,
+        ActivityCompleted,
+        ActivityFailed,
+        TimerFired,
+        SignalReceived,
+        CancelRequested,
+        ActivityScheduled,
+        ActivityCancelRequested,
+        TimerStarted,
+        TimerCancelled,
+        SideEffectRecorded,
+        RunCompleted,
+        RunFailed,
+        RunCancelled,
+        RunTerminated,
+    )
+}
+CLOSING = (RunCompleted, RunFailed, RunCancelled, RunTerminated)

@@ -1,0 +1,42 @@
+"""What waits in a chain's inbox: values that become events when the run's owner applies them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from django_durable.history.failures import Failure
+from django_durable.payloads.payload import Payload
+
+
+class Signal(msgspec.Struct, frozen=True, kw_only=True, tag="signal"):
+    name: str
+    payload: Payload
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
+    reason: str = ""
+
+
+class ActivityResult(msgspec.Struct, frozen=True, kw_only=True, tag="activity", omit_defaults=True):
+    """The final outcome of an activity that ran elsewhere: either ``result`` or ``failure``."""
+
+    key: str
+    result: Payload | None = None
+    failure: Failure | None = None
+    attempts: int = 1
+    timeout: str | None = None
+    interrupted: bool = False
+
+
+Message = Signal | Cancel | ActivityResult
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+
+
+def encode(message: Message) -> str:
+    return _encoder.encode(message).decode()
+
+
+def decode(data: str) -> Message:
+    return _decoder.decode(data)

@@ -1,0 +1,198 @@
+"""The tables. Fields, constraints and text only; readable filters are in ``querysets``, verbs in ``store``."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+from django_durable import querysets
+from django_durable.history.status import Status
+
+
+class WorkflowRun(models.Model):
+    """One execution of a workflow. Written at its start, when its details change, and at its close."""
+
+    id = models.UUIDField(primary_key=True, verbose_name="run id")
+    chain_id = models.UUIDField(db_index=True, help_text="The first run of this run's chain.")
+    workflow_id = models.CharField(max_length=255, help_text="The caller's own name for this piece of work.")
+    open_workflow_id = models.CharField(max_length=255, null=True, unique=True, editable=False)
+    name = models.CharField(max_length=255, help_text="Name of the workflow's definition.")
+    version = models.CharField(max_length=64, default="")
+    fingerprint = models.CharField(max_length=64, default="", help_text="Of the code that started the run.")
+    queue = models.CharField(max_length=100)
+    priority = models.SmallIntegerField(default=0)
+    status = models.CharField(
+        max_length=20, choices=[(status.value, status.value.replace("_", " ")) for status in Status]
+    )
+    input = models.TextField()
+    result = models.TextField(null=True)
+    failure = models.TextField(null=True)
+    blocked = models.TextField(null=True, help_text="Why the run is blocked.")
+    created_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    closed_at = models.DateTimeField(null=True)
+
+    objects = querysets.RunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-created_at",)
+        verbose_name = "workflow run"
+        indexes = (
+            models.Index(fields=["workflow_id", "-created_at"], name="durable_run_workflow_id"),
+            models.Index(fields=["status", "-created_at"], name="durable_run_status"),
+            models.Index(fields=["name", "-created_at"], name="durable_run_name"),
+            models.Index(fields=["-created_at"], name="durable_run_created"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.workflow_id}"
+
+
+class Dispatch(models.Model):
+    """Who may work on an open chain, and when: one narrow row, deleted at the chain's end.
+
+    ``wakeup_at`` null: nothing to do until a message comes. ``epoch`` counts the claims; 0: never claimed.
+    """
+
+    chain_id = models.UUIDField(primary_key=True)
+    run_id = models.UUIDField()
+    queue = models.CharField(max_length=100)
+    priority = models.SmallIntegerField(default=0)
+    definition = models.CharField(max_length=330, help_text="Name of the definition, with its version if it has one.")
+    wakeup_at = models.DateTimeField(null=True)
+    owner = models.BigIntegerField(null=True)
+    epoch = models.IntegerField(default=0)
+    hold = models.CharField(max_length=10, null=True)
+    closing = models.BooleanField(default=False)
+    blocked_by = models.CharField(max_length=64, null=True)
+    recoveries = models.SmallIntegerField(default=0)
+    started_at = models.DateTimeField(null=True)
+
+    objects = querysets.DispatchQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "dispatch rows"
+        indexes = (
+            models.Index(
+                fields=["queue", "priority", "wakeup_at"],
+                name="durable_dispatch_due",
+                condition=Q(owner__isnull=True, wakeup_at__isnull=False),
+            ),
+            models.Index(fields=["owner"], name="durable_dispatch_owned", condition=Q(owner__isnull=False)),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.definition} {self.chain_id}"
+
+
+class HistoryEvent(models.Model):
+    """One event of a run. Append-only; the dense primary key refuses a second writer."""
+
+    pk = models.CompositePrimaryKey("run_id", "sequence")
+    run_id = models.UUIDField()
+    sequence = models.IntegerField()
+    type = models.CharField(max_length=40)
+    schema = models.SmallIntegerField(default=1)
+    time = models.DateTimeField()
+    data = models.TextField()
+
+    class Meta:
+        ordering = ("run_id", "sequence")
+
+    def __str__(self) -> str:
+        return f"{self.sequence} {self.type}"
+
+
+class InboxMessage(models.Model):
+    """Something that reached a chain and is not yet an event. Deleted in the commit that holds its event."""
+
+    id = models.BigAutoField(primary_key=True)
+    chain_id = models.UUIDField()
+    data = models.TextField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        indexes = (models.Index(fields=["chain_id", "id"], name="durable_inbox_chain"),)
+
+    def __str__(self) -> str:
+        return f"message {self.id} for {self.chain_id}"
+
+
+class ActivityTask(models.Model):
+    """An activity that its run's owner does not execute by itself: spilled, remote or waiting for a retry."""
+
+    id = models.BigAutoField(primary_key=True)
+    chain_id = models.UUIDField()
+    key = models.CharField(max_length=64, help_text="Idempotency key of the activity.")
+    run_id = models.UUIDField()
+    scheduled = models.IntegerField(help_text="Sequence of its ActivityScheduled event.")
+    workflow_id = models.CharField(max_length=255)
+    name = models.CharField(max_length=255)
+    queue = models.CharField(max_length=100)
+    priority = models.SmallIntegerField(default=0)
+    input = models.TextField()
+    options = models.TextField()
+    attempt = models.IntegerField(default=0, help_text="Attempts started so far.")
+    interruptions = models.SmallIntegerField(default=0)
+    due_at = models.DateTimeField()
+    start_to_close = models.DurationField(null=True, help_text="How long an attempt may take.")
+    deadline = models.DateTimeField(null=True)
+    worker = models.BigIntegerField(null=True)
+    failure = models.TextField(null=True, help_text="Of the latest failed attempt.")
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["chain_id", "key"], name="durable_task_key"),)
+        indexes = (
+            models.Index(
+                fields=["queue", "priority", "due_at"], name="durable_task_due", condition=Q(worker__isnull=True)
+            ),
+            models.Index(fields=["worker"], name="durable_task_worker", condition=Q(worker__isnull=False)),
+            models.Index(
+                fields=["deadline"],
+                name="durable_task_deadline",
+                condition=Q(worker__isnull=False, deadline__isnull=False),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.key}"
+
+
+class ActivityOutcome(models.Model):
+    """The one outcome of an atomic activity: whoever inserts it first has decided.
+
+    ``result`` null: the workflow was given a timeout, cancellation, interruption or failure instead.
+    """
+
+    pk = models.CompositePrimaryKey("chain_id", "key")
+    chain_id = models.UUIDField()
+    key = models.CharField(max_length=64)
+    result = models.TextField(null=True)
+    attempt = models.IntegerField(default=1)
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Worker(models.Model):
+    """One worker process and its lease. ``dead`` is final: a process that finds it set registers anew."""
+
+    id = models.BigAutoField(primary_key=True)
+    name = models.CharField(max_length=255, help_text="Host and process id; for people only.")
+    queues = models.TextField(help_text="Names of the queues it serves, one a line.")
+    definitions = models.TextField(help_text="Names of the workflow definitions it has, one a line.")
+    concurrency = models.IntegerField()
+    release = models.CharField(max_length=64)
+    started_at = models.DateTimeField()
+    heartbeat_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    stopping = models.BooleanField(default=False)
+    dead = models.BooleanField(default=False)
+    stuck_run = models.UUIDField(null=True, help_text="The run whose code made the process give up.")
+    stuck_where = models.TextField(default="")
+
+    class Meta:
+        indexes = (models.Index(fields=["expires_at"], name="durable_worker_expires", condition=Q(dead=False)),)
+
+    def __str__(self) -> str:
+        return f"{self.name} #{self.id}"

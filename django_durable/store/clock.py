@@ -1,0 +1,103 @@
+"""The clock of the store: the database's, plus an offset that tests move."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db.models import DateTimeField, DurationField, Expression, ExpressionWrapper, Func, Value
+from django.db.models.expressions import Combinable
+
+from django_durable.store import database
+
+_offset = timedelta(0)
+
+
+def set_offset(offset: timedelta) -> None:
+    """Make every reading of the clock later by ``offset``: time skipping for tests."""
+    global _offset
+    _offset = offset
+
+
+def offset() -> timedelta:
+    return _offset
+
+
+class StatementTimestamp(Func):
+    """The time at which the current statement began. Stable within a statement, so an index can be used with it."""
+
+    template = "STATEMENT_TIMESTAMP()"
+    output_field = DateTimeField()
+
+
+class ClockTimestamp(Func):
+    """The time of evaluation, also after the statement has waited for a lock."""
+
+    template = "CLOCK_TIMESTAMP()"
+    output_field = DateTimeField()
+
+
+def now(*, after_locks: bool = False) -> Expression | Combinable:
+    """The clock as an SQL expression. Never the transaction's start, which is old after any wait.
+
+    SQLite has no clock but this machine's own, so its reading is a value of microsecond precision.
+    """
+    if not database.is_postgres():
+        return Value(datetime.now(UTC) + _offset, output_field=DateTimeField())
+    reading: Any = ClockTimestamp() if after_locks else StatementTimestamp()
+    return plus(reading, _offset) if _offset else reading
+
+
+def plus(moment: Any, delay: timedelta) -> Expression | Combinable:
+    """``moment`` (an expression) moved by ``delay``."""
+    if isinstance(moment, Value):
+        return Value(moment.value + delay, output_field=DateTimeField())
+    return ExpressionWrapper(moment + Value(delay, output_field=DurationField()), output_field=DateTimeField())
+
+
+def sql() -> tuple[str, list[Any]]:
+    """The clock for handwritten SQL: a fragment and its parameters."""
+    if not database.is_postgres():
+        return "%s", [adapt(datetime.now(UTC) + _offset)]
+    return ("(CLOCK_TIMESTAMP() + %s)", [_offset]) if _offset else ("CLOCK_TIMESTAMP()", [])
+
+
+def adapt(moment: datetime | None) -> Any:
+    """``moment`` as this database's driver takes it."""
+    return database.connection().ops.adapt_datetimefield_value(moment)
+
+
+def read() -> datetime:
+    """Ask the database for the time."""
+    if not database.is_postgres():
+        return datetime.now(UTC) + _offset
+    with database.cursor() as cursor:
+        cursor.execute("SELECT CLOCK_TIMESTAMP()")
+        reading: datetime = cursor.fetchone()[0]
+        return reading + _offset
+
+
+class Estimate:
+    """The database's time between two readings, carried on by this process's monotonic clock.
+
+    A reading is older than its arrival, so the estimate is never ahead of the database: no timer fires early.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._read: datetime | None = None
+        self._at = 0.0
+
+    def update(self, reading: datetime) -> None:
+        """Take note of a reading (without the offset) that has just arrived."""
+        with self._lock:
+            self._read, self._at = reading, time.monotonic()
+
+    def now(self) -> datetime:
+        with self._lock:
+            reading, at = self._read, self._at
+        if reading is None:
+            return read()
+        return reading + timedelta(seconds=time.monotonic() - at) + _offset

@@ -1,0 +1,160 @@
+"""The one database that holds our tables: its alias, our transactions on it, and what its vendor offers."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+from django.db.models import QuerySet
+
+from django_durable import conf
+
+LOCK_TIMEOUT = 0.2  # seconds; how long a statement of the engine waits for a lock that somebody else holds
+
+_sqlite_writer = threading.RLock()
+
+
+def alias() -> str:
+    return conf.current().DATABASE
+
+
+def connection() -> BaseDatabaseWrapper:
+    """This thread's connection to our database."""
+    return connections[alias()]
+
+
+def is_postgres() -> bool:
+    return connection().vendor == "postgresql"
+
+
+def cursor() -> CursorWrapper:
+    return connection().cursor()
+
+
+@contextmanager
+def writing(*, durable: bool = False) -> Iterator[None]:
+    """A transaction on our database, joining the caller's if one is open.
+
+    SQLite has one writer: the threads of a process take turns by a Python lock instead of polling the file's lock.
+    Inside a caller's transaction that lock is left alone, because the caller may hold the file's lock already.
+    """
+    own = connection()
+    if own.vendor == "sqlite" and not own.in_atomic_block:
+        with _sqlite_writer, transaction.atomic(using=own.alias, durable=durable):
+            yield
+    else:
+        with transaction.atomic(using=own.alias, durable=durable):
+            yield
+
+
+def on_commit(function: Callable[[], object]) -> None:
+    """Call ``function`` once the current transaction has committed; its errors are logged, never raised."""
+    transaction.on_commit(function, using=alias(), robust=True)
+
+
+def key_share(rows: QuerySet[Any], *, skip_locked: bool = False) -> list[tuple[Any, ...]]:
+    """Read ``rows`` (a ``values_list`` queryset) under the weakest row lock, which only an end conflicts with.
+
+    On databases without it: SQLite needs none (its transactions write one at a time).
+    """
+    sql, params = rows.query.sql_with_params()
+    if is_postgres():
+        sql += " FOR KEY SHARE SKIP LOCKED" if skip_locked else " FOR KEY SHARE"
+    with cursor() as executing:
+        executing.execute(sql, params)
+        found: list[tuple[Any, ...]] = executing.fetchall()
+        return found
+
+
+def key_of(value: UUID) -> Any:
+    """A UUID as this database's driver takes and gives it: SQLite keeps 32 hexadecimal digits."""
+    return value if connection().features.has_native_uuid_field else value.hex
+
+
+def as_uuid(value: Any) -> UUID:
+    """A UUID as it was read by handwritten SQL."""
+    return value if isinstance(value, UUID) else UUID(value)
+
+
+def own_connection() -> BaseDatabaseWrapper:
+    """Give this thread a connection outside any pool and make it the thread's connection to our database."""
+    name = alias()
+    configured = connections[name]
+    settings = copy.deepcopy(configured.settings_dict)
+    settings["OPTIONS"].pop("pool", None)
+    settings["CONN_MAX_AGE"] = None
+    fresh = type(configured)(settings, name)
+    configured.close()
+    connections[name] = fresh
+    return fresh
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether ``error`` says something about the database's state, not about the run that met it."""
+    if not isinstance(error, DatabaseError | InterfaceError):
+        return False
+    state = sqlstate(error)
+    if state is None:
+        return isinstance(error, OperationalError | InterfaceError)
+    return state[:2] not in {"22", "23", "54"}
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether the same work may simply be tried again: a lock not had, a deadlock, a serialisation failure."""
+    if sqlstate(error) in {"55P03", "40001", "40P01"}:
+        return True
+    return isinstance(error, OperationalError) and "locked" in str(error)
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The five-character code of a database error, where the driver gives one."""
+    state = getattr(error.__cause__, "sqlstate", None)
+    return state if isinstance(state, str) else None
+
+
+def is_usable() -> bool:
+    """Whether this thread's connection still answers; a broken one is closed, so that the next use opens anew."""
+    own = connection()
+    try:
+        with own.cursor() as executing:
+            executing.execute("SELECT 1")
+    except (DatabaseError, InterfaceError):
+        discard()
+        return False
+    return True
+
+
+def discard() -> None:
+    """Drop this thread's connection whatever state it is in."""
+    own = connection()
+    try:
+        own.close()
+    except (DatabaseError, InterfaceError):
+        pass
+    finally:
+        own.connection = None
+        own.in_atomic_block = False
+        own.savepoint_ids = []
+        own.atomic_blocks = []
+        own.needs_rollback = False
+        own.closed_in_transaction = False
+        own.run_on_commit = []
+
+
+def wait_until_usable(stopped: Callable[[], bool], *, longest: float = 2.0) -> bool:
+    """Reconnect with growing pauses until the database answers. False: ``stopped()`` came first."""
+    pause = 0.05
+    while not stopped():
+        if is_usable():
+            return True
+        time.sleep(pause)
+        pause = min(pause * 2, longest)
+    return False

@@ -1,0 +1,231 @@
+"""Who works on which open chain: claim, release, make due, hold."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce
+
+from django_durable.models import Dispatch
+from django_durable.querysets import DispatchQuerySet
+from django_durable.store import clock, database
+
+SUSPECT_AFTER = 2  # recoveries without progress after which a run is claimed alone
+PARK_AFTER = 5  # recoveries without progress after which a run is parked
+NO_WORKER_PAUSE = timedelta(seconds=30)  # before a run is looked at again whose code no live worker has
+
+
+class Claimed(NamedTuple):
+    """A chain that is ours now, under ``epoch``."""
+
+    chain_id: UUID
+    run_id: UUID
+    epoch: int
+    definition: str
+    queue: str
+    hold: str | None
+    recoveries: int
+
+
+class Release(NamedTuple):
+    """How a chain is given back. ``progressed``: whether anything was written under this claim."""
+
+    chain_id: UUID
+    epoch: int
+    wakeup_at: datetime | None
+    progressed: bool
+
+
+def rows() -> DispatchQuerySet:
+    return Dispatch.objects.using(database.alias())
+
+
+def existing(chain_ids: Collection[UUID]) -> set[UUID]:
+    """Which of these chains are still open, as a plain read sees it."""
+    return set(rows().filter(pk__in=chain_ids).values_list("pk", flat=True))
+
+
+def place(chain_id: UUID) -> tuple[int | None, str] | None:
+    """The owner and the queue of an open chain."""
+    return rows().filter(pk=chain_id).values_list("owner", "queue").first()
+
+
+def locked_for_end(chain_ids: Collection[UUID], *, wait: bool = False) -> dict[UUID, tuple[UUID, int | None, int]]:
+    """Lock chains as only their end, or the last word on an atomic activity, may: (run, owner, epoch) by chain."""
+    locked = rows().filter(pk__in=chain_ids).order_by("pk").select_for_update(skip_locked=not wait)
+    return {
+        chain: (run, owner, epoch) for chain, run, owner, epoch in locked.values_list("pk", "run_id", "owner", "epoch")
+    }
+
+
+def shared(chain_ids: Collection[UUID]) -> dict[UUID, tuple[int | None, int]]:
+    """Lock chains against their end only, skipping those that are ending: (owner, epoch) by chain."""
+    found = database.key_share(
+        rows().filter(pk__in=chain_ids).order_by("pk").values_list("pk", "owner", "epoch"), skip_locked=True
+    )
+    return {database.as_uuid(chain): (owner, epoch) for chain, owner, epoch in found}
+
+
+def claim(
+    worker: int, *, queues: Sequence[str], definitions: Collection[str], limit: int, suspects: bool = False
+) -> list[Claimed]:
+    """Make up to ``limit`` due chains ours, the highest priority first, within one priority the longest due first.
+
+    ``hold`` is not looked at: due is due. ``suspects`` asks for those that were recovered without progress instead.
+    """
+    claimed: list[Claimed] = []
+    for queue in queues:
+        for priority in priorities(queue):
+            if len(claimed) < limit:
+                claimed += _claim_level(worker, queue, priority, definitions, limit - len(claimed), suspects)
+    return claimed
+
+
+def priorities(queue: str) -> list[int]:
+    """The priorities in use, highest first: one index probe each, however many chains sleep."""
+    table = Dispatch._meta.db_table
+    sql = (
+        f"WITH RECURSIVE level(priority) AS ("
+        f"SELECT MAX(priority) FROM {table} WHERE queue = %s AND owner IS NULL AND wakeup_at IS NOT NULL "
+        f"UNION ALL SELECT (SELECT MAX(d.priority) FROM {table} d WHERE d.queue = %s AND d.owner IS NULL "
+        f"AND d.wakeup_at IS NOT NULL AND d.priority < level.priority) FROM level WHERE level.priority IS NOT NULL) "
+        f"SELECT priority FROM level WHERE priority IS NOT NULL"
+    )
+    with database.cursor() as cursor:
+        cursor.execute(sql, [queue, queue])
+        return [row[0] for row in cursor.fetchall()]
+
+
+def due(queue: str, priority: int) -> DispatchQuerySet:
+    """The hot query: due chains of one queue and priority, the longest due first."""
+    return rows().unowned().filter(queue=queue, priority=priority, wakeup_at__lte=clock.now()).order_by("wakeup_at")
+
+
+def next_due(queues: Sequence[str]) -> datetime | None:
+    """When the next sleeping chain of these queues wakes up: how long an idle worker may rest."""
+    earliest = [
+        rows()
+        .unowned()
+        .filter(queue=queue, priority=priority)
+        .order_by("wakeup_at")
+        .values_list("wakeup_at", flat=True)
+        .first()
+        for queue in queues
+        for priority in priorities(queue)
+    ]
+    return min((moment for moment in earliest if moment is not None), default=None)
+
+
+def _claim_level(
+    worker: int, queue: str, priority: int, definitions: Collection[str], limit: int, suspects: bool
+) -> list[Claimed]:
+    recoveries = Q(recoveries__gte=SUSPECT_AFTER) if suspects else Q(recoveries__lt=SUSPECT_AFTER)
+    found = list(
+        due(queue, priority)
+        .filter(recoveries, definition__in=definitions)
+        .select_for_update(skip_locked=True, no_key=True)
+        .values_list("pk", "run_id", "epoch", "definition", "queue", "hold", "recoveries")[:limit]
+    )
+    if found:
+        rows().filter(pk__in=[row[0] for row in found]).update(
+            owner=worker, epoch=F("epoch") + 1, started_at=Coalesce("started_at", clock.now())
+        )
+    return [
+        Claimed(chain, run, epoch + 1, definition, queue, hold, recovered)
+        for chain, run, epoch, definition, queue, hold, recovered in found
+    ]
+
+
+def release(worker: int, releases: Iterable[Release]) -> None:
+    """Give chains back. Conditional on still having them, so that a terminated or lost one is left alone."""
+    table = Dispatch._meta.db_table
+    sql = (
+        f"UPDATE {table} SET owner = NULL, wakeup_at = %s, closing = %s, "
+        f"recoveries = CASE WHEN %s THEN 0 ELSE recoveries END "
+        f"WHERE chain_id = %s AND owner = %s AND epoch = %s"
+    )
+    with database.cursor() as cursor:
+        cursor.executemany(
+            sql,
+            [
+                (clock.adapt(wakeup_at), False, progressed, database.key_of(chain_id), worker, epoch)
+                for chain_id, epoch, wakeup_at, progressed in sorted(releases)
+            ],
+        )
+
+
+def owned(worker: int) -> dict[UUID, int]:
+    """The chains that a worker owns, with the epoch of its claim."""
+    return dict(rows().owned_by(worker).values_list("pk", "epoch"))
+
+
+def give_up(worker: int, chain_ids: Collection[UUID]) -> int:
+    """Give back chains that were claimed without the worker's knowledge: the claim's commit got no reply."""
+    return rows().filter(pk__in=chain_ids, owner=worker).update(owner=None, wakeup_at=clock.now())
+
+
+def make_due(chain_ids: Collection[UUID]) -> int:
+    """Wake chains that nobody has and nobody holds. Waits for nobody: a row that is locked is being claimed."""
+    if not chain_ids:
+        return 0
+    asleep = (
+        rows()
+        .filter(pk__in=chain_ids, owner__isnull=True, hold__isnull=True)
+        .filter(Q(wakeup_at__isnull=True) | Q(wakeup_at__gt=clock.now()))
+        .select_for_update(skip_locked=True, no_key=True)
+    )
+    with database.writing():
+        found = list(asleep.values_list("pk", flat=True))
+        return rows().filter(pk__in=found).update(wakeup_at=clock.now()) if found else 0
+
+
+def set_closing(chain_ids: Collection[UUID], worker: int, *, closing: bool = True) -> None:
+    """Ask senders to step back because these chains could not end for new messages; or let them come again."""
+    rows().filter(pk__in=chain_ids, owner=worker).update(closing=closing)
+
+
+def park(worker: int, chain_id: UUID, *, blocked_by: str, delay: timedelta) -> bool:
+    """Hold a chain as blocked by the code ``blocked_by``, and give it back until ``delay`` has passed."""
+    parked = (
+        rows()
+        .filter(pk=chain_id, owner=worker)
+        .update(
+            owner=None,
+            hold="blocked",
+            closing=False,
+            blocked_by=blocked_by,
+            recoveries=0,
+            wakeup_at=clock.plus(clock.now(), delay),
+        )
+    )
+    return bool(parked)
+
+
+def unhold(worker: int, chain_id: UUID) -> None:
+    """Take the hold off a chain that goes on."""
+    rows().filter(pk=chain_id, owner=worker).update(hold=None, blocked_by=None)
+
+
+def offer_blocked(definition: str, fingerprint: str) -> int:
+    """Make due what other code than ``fingerprint`` has blocked."""
+    others = rows().filter(definition=definition, hold="blocked", owner__isnull=True).exclude(blocked_by=fingerprint)
+    return others.filter(wakeup_at__gt=clock.now()).update(wakeup_at=clock.now())
+
+
+def postpone_unknown(definitions: Collection[str]) -> list[tuple[str, int]]:
+    """Push back due chains whose code no live worker has registered; tells which and how many.
+
+    Otherwise every claim would wade through them.
+    """
+    pushed: dict[str, int] = {}
+    overdue = rows().unowned().filter(wakeup_at__lte=clock.now()).exclude(definition__in=definitions)
+    with database.writing():
+        found = list(overdue.select_for_update(skip_locked=True, no_key=True).values_list("pk", "definition")[:5_000])
+        for _, definition in found:
+            pushed[definition] = pushed.get(definition, 0) + 1
+        rows().filter(pk__in=[chain for chain, _ in found]).update(wakeup_at=clock.plus(clock.now(), NO_WORKER_PAUSE))
+    return sorted(pushed.items())

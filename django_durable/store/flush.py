@@ -1,0 +1,188 @@
+"""One group commit: the drains of many runs in one short transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from uuid import UUID
+
+from django_durable.store import database, dispatch, history, inbox, leases, outcomes, runs, tasks
+
+
+class Verdict(Enum):
+    """What became of one run's part of a flush."""
+
+    WRITTEN = "written"
+    BUSY = "busy"  # somebody holds its row: the same write is tried again later
+    REDO = "redo"  # something reached the run first: read it again, apply that, then the same inputs
+    GONE = "gone"  # not ours any more: drop it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunWrite:
+    """Everything that one run wants written at once."""
+
+    chain_id: UUID
+    run_id: UUID
+    epoch: int
+    events: tuple[history.Row, ...] = ()
+    consumed: tuple[int, ...] = ()
+    spilled: tuple[tasks.NewTask, ...] = ()
+    finished: tuple[tasks.Held, ...] = ()
+    cancelled: tuple[str, ...] = ()
+    settled: tuple[str, ...] = ()
+    ending: runs.Ending | None = None
+    reopens: bool = False  # it had asked senders to step back, and goes on after all
+
+    @property
+    def locks_end(self) -> bool:
+        return self.ending is not None or bool(self.settled)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the primary key of its events proves that the run is still ours."""
+        return bool(self.events)
+
+
+@dataclass(slots=True, kw_only=True)
+class Result:
+    """What a flush did: a verdict per chain, and what was in the way of those to be done again."""
+
+    verdicts: dict[UUID, Verdict]
+    time: datetime | None = None
+    transaction: str = ""
+    succeeded: dict[tuple[UUID, str], outcomes.Outcome] = field(default_factory=dict)
+    lost: set[tasks.Held] = field(default_factory=set)
+
+
+def flush(worker: int, writes: Sequence[RunWrite], *, cautious: bool = False, note: Result | None = None) -> Result:
+    """Write ``writes`` in one transaction under the worker's fence.
+
+    Raises ``IntegrityError`` or a lock conflict for the batch as a whole; then the caller tries once more with
+    ``cautious=True``, which looks at every run's row first and sets aside those that are busy or gone.
+    ``note`` learns the transaction's id as soon as it is known, for when the reply to COMMIT is lost.
+    """
+    result = note or Result(verdicts={})
+    result.verdicts = {write.chain_id: Verdict.WRITTEN for write in writes}
+    with leases.fenced(worker) as fence:
+        result.time, result.transaction = fence.time, fence.transaction
+        going = _still_ours(worker, writes, result, everyone=cautious)
+        going = _lock_ends(worker, going, result)
+        going = _check_settled(going, result)
+        going = _check_finished(going, result)
+        _write(worker, going)
+    return result
+
+
+def _still_ours(worker: int, writes: Sequence[RunWrite], result: Result, *, everyone: bool) -> list[RunWrite]:
+    """Writes without an event have no primary key to prove ownership: look at the row."""
+    unproven = {write.chain_id for write in writes if everyone or not write.is_bound}
+    if not unproven:
+        return list(writes)
+    had = dispatch.shared(unproven)
+    there = dispatch.existing(unproven - had.keys()) if len(had) < len(unproven) else set()
+    for write in writes:
+        if write.chain_id not in unproven:
+            continue
+        if write.chain_id in had:
+            if had[write.chain_id] != (worker, write.epoch):
+                result.verdicts[write.chain_id] = Verdict.GONE
+        else:
+            result.verdicts[write.chain_id] = Verdict.BUSY if write.chain_id in there else Verdict.GONE
+    return _written(writes, result)
+
+
+def _lock_ends(worker: int, writes: list[RunWrite], result: Result) -> list[RunWrite]:
+    """An end is provisional: locked against senders, it must find nothing that it has not applied."""
+    wanted = {write.chain_id for write in writes if write.locks_end}
+    if not wanted:
+        return writes
+    had = dispatch.locked_for_end(wanted)
+    there = dispatch.existing(wanted - had.keys()) if len(had) < len(wanted) else set()
+    waiting = inbox.read([write.chain_id for write in writes if write.ending and write.chain_id in had])
+    for write in writes:
+        if write.chain_id not in wanted:
+            continue
+        if write.chain_id not in had:
+            result.verdicts[write.chain_id] = Verdict.BUSY if write.chain_id in there else Verdict.GONE
+        elif had[write.chain_id][1:] != (worker, write.epoch):
+            result.verdicts[write.chain_id] = Verdict.GONE
+        elif {message.id for message in waiting.get(write.chain_id, ())} - set(write.consumed):
+            result.verdicts[write.chain_id] = Verdict.REDO
+    return _written(writes, result)
+
+
+def _check_settled(writes: list[RunWrite], result: Result) -> list[RunWrite]:
+    """An atomic activity that has succeeded meanwhile makes its run start over with that success."""
+    keys = {(write.chain_id, key) for write in writes for key in write.settled}
+    if not keys:
+        return writes
+    for chain, _ in tasks.locked_for_settling(keys):
+        result.verdicts[chain] = Verdict.BUSY
+    result.succeeded = {place: outcome for place, outcome in outcomes.read(keys).items() if outcome.result is not None}
+    for chain, _ in result.succeeded:
+        result.verdicts[chain] = Verdict.REDO
+    return _written(writes, result)
+
+
+def _check_finished(writes: list[RunWrite], result: Result) -> list[RunWrite]:
+    """A task that another worker has taken over makes its run start over without that result."""
+    held = [task for write in writes for task in write.finished]
+    if not held:
+        return writes
+    result.lost = set(held) - tasks.locked(held)
+    for task in result.lost:
+        result.verdicts[task.chain_id] = Verdict.REDO
+    return _written(writes, result)
+
+
+def _write(worker: int, writes: list[RunWrite]) -> None:
+    history.append([row for write in writes for row in write.events])
+    inbox.consume([key for write in writes for key in write.consumed])
+    outcomes.settle([(write.chain_id, key) for write in writes for key in write.settled])
+    tasks.finish([task for write in writes for task in write.finished])
+    for write in writes:
+        if write.cancelled:
+            tasks.cancel(write.chain_id, write.cancelled)
+    tasks.insert([task for write in writes for task in write.spilled if not write.ending])
+    runs.close([write.ending for write in writes if write.ending])
+    reopened = [write for write in writes if write.reopens and not write.ending]
+    if reopened:
+        dispatch.set_closing([write.chain_id for write in reopened], worker, closing=False)
+
+
+def _written(writes: Sequence[RunWrite], result: Result) -> list[RunWrite]:
+    return [write for write in writes if result.verdicts[write.chain_id] is Verdict.WRITTEN]
+
+
+def was_committed(transaction: str, writes: Sequence[RunWrite]) -> bool:
+    """Whether a transaction whose COMMIT got no reply has been committed; waits while it may still be under way.
+
+    Raises a database error while the database does not answer.
+    """
+    if transaction and database.is_postgres():
+        status = _status_of(transaction)
+        if status == "in progress":
+            raise StillInProgress
+        if status in ("committed", "aborted"):
+            return status == "committed"
+    places = [(write.run_id, write.events[-1].sequence) for write in writes if write.events]
+    return any(history.last_sequence(run) >= last for run, last in places[:1])
+
+
+def is_in_progress(transaction: str) -> bool:
+    """Whether the server is still committing or rolling back this transaction."""
+    return bool(transaction) and database.is_postgres() and _status_of(transaction) == "in progress"
+
+
+def _status_of(transaction: str) -> str | None:
+    with database.cursor() as cursor:
+        cursor.execute("SELECT pg_xact_status(%s::xid8)", [transaction])
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
+class StillInProgress(Exception):
+    """The server is still committing or rolling back the transaction."""

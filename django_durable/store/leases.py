@@ -1,0 +1,144 @@
+"""Workers and their leases: one row per worker process, however many runs it has.
+
+An expired lease only permits others to declare the worker dead; what stops it is the declaration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from django.db.models import Exists, OuterRef
+
+from django_durable import conf
+from django_durable.models import ActivityTask, Dispatch, Worker
+from django_durable.store import clock, database, tasks
+
+
+class WorkerFenced(Exception):
+    """This worker has been declared dead: it must write nothing more under its id."""
+
+
+class Fence(NamedTuple):
+    """Proof that the worker was alive in this transaction. ``transaction``: its id, to ask for its fate later."""
+
+    transaction: str
+    time: datetime
+
+
+def register(name: str, *, queues: Sequence[str], definitions: Sequence[str], concurrency: int, release: str) -> int:
+    """Add a worker and return its id, which is never used again."""
+    now = clock.now()
+    row = Worker(
+        name=name[:255],
+        queues="\n".join(queues),
+        definitions="\n".join(definitions),
+        concurrency=concurrency,
+        release=release,
+        started_at=now,
+        heartbeat_at=now,
+        expires_at=clock.plus(now, _lease()),
+    )
+    row.save(using=database.alias(), force_insert=True)
+    return row.pk
+
+
+def renew(worker: int) -> bool:
+    """Heartbeat. A late one counts as long as nobody declared the worker dead. False: somebody did."""
+    now = clock.now()
+    alive = Worker.objects.using(database.alias()).filter(pk=worker, dead=False)
+    return bool(alive.update(heartbeat_at=now, expires_at=clock.plus(now, _lease())))
+
+
+@contextmanager
+def fenced(worker: int) -> Iterator[Fence]:
+    """One transaction of the engine: it commits only if the worker is not dead, and never waits for long.
+
+    Raises ``WorkerFenced``. The server ends the transaction if this process is stopped inside it.
+    """
+    with database.writing(durable=True):
+        yield prove_alive(worker)
+
+
+def prove_alive(worker: int) -> Fence:
+    """Lock the worker's row against a declaration of its death, in the current transaction. Raises ``WorkerFenced``."""
+    table = Worker._meta.db_table
+    with database.cursor() as cursor:
+        if database.is_postgres():
+            limit = f"{max(1, int(_lease().total_seconds() * 1000 / 3))}ms"
+            cursor.execute(
+                "SELECT pg_current_xact_id()::text, CLOCK_TIMESTAMP(), set_config('lock_timeout', %s, true), "
+                "set_config('statement_timeout', %s, true), "
+                "set_config('idle_in_transaction_session_timeout', %s, true) "
+                f"FROM {table} WHERE id = %s AND NOT dead FOR KEY SHARE",
+                [f"{int(database.LOCK_TIMEOUT * 1000)}ms", limit, limit, worker],
+            )
+        else:
+            cursor.execute(f"SELECT '' FROM {table} WHERE id = %s AND NOT dead", [worker])
+        row = cursor.fetchone()
+    if row is None:
+        raise WorkerFenced(f"Worker {worker} has been declared dead.")
+    return Fence(row[0], row[1] if len(row) > 1 else clock.read() - clock.offset())
+
+
+def work_for_a_sweep(worker: int) -> bool:
+    """Whether somebody's lease has expired, a dead worker still has something, or an attempt is overdue."""
+    others = Worker.objects.using(database.alias()).exclude(pk=worker)
+    expired = others.filter(dead=False, expires_at__lt=clock.now())
+    left = others.filter(dead=True).filter(
+        Exists(Dispatch.objects.filter(owner=OuterRef("pk")))
+        | Exists(ActivityTask.objects.filter(worker=OuterRef("pk")))
+    )
+    overdue = ActivityTask.objects.using(database.alias()).filter(
+        worker__isnull=False, deadline__lt=clock.plus(clock.now(), -tasks.OVERDUE_GRACE)
+    )
+    return expired.exists() or left.exists() or overdue.exists()
+
+
+def declare_dead(*, by: int) -> list[int]:
+    """Declare workers dead whose lease has expired; returns their ids.
+
+    The caller must itself have had one full lease of unbroken heartbeats. Expiry is looked at again under the lock,
+    by the clock of that moment.
+    """
+    workers = Worker.objects.using(database.alias()).filter(dead=False).exclude(pk=by)
+    if not workers.filter(expires_at__lt=clock.now()).exists():
+        return []
+    with database.writing():
+        locked = list(
+            workers.filter(expires_at__lt=clock.now()).select_for_update(skip_locked=True).values_list("pk", flat=True)
+        )
+        expired = list(
+            workers.filter(pk__in=locked, expires_at__lt=clock.now(after_locks=True)).values_list("pk", flat=True)
+        )
+        workers.filter(pk__in=expired).update(dead=True)
+    return expired
+
+
+def retire(worker: int, *, stuck_run: UUID | None = None, stuck_where: str = "") -> None:
+    """A worker's own last word: whatever it still has may be taken at once."""
+    Worker.objects.using(database.alias()).filter(pk=worker).update(
+        dead=True, stuck_run=stuck_run, stuck_where=stuck_where
+    )
+
+
+def announce_stopping(worker: int) -> None:
+    Worker.objects.using(database.alias()).filter(pk=worker).update(stopping=True)
+
+
+def living(workers: Collection[int]) -> set[int]:
+    """Which of these workers nobody has declared dead. A row that is gone was dead for long."""
+    return set(Worker.objects.using(database.alias()).filter(pk__in=workers, dead=False).values_list("pk", flat=True))
+
+
+def registered_definitions() -> set[str]:
+    """The names of all workflow definitions that some live worker has."""
+    rows = Worker.objects.using(database.alias()).filter(dead=False).values_list("definitions", flat=True)
+    return {name for definitions in rows for name in definitions.split("\n") if name}
+
+
+def _lease() -> timedelta:
+    return timedelta(seconds=conf.current().LEASE_SECONDS)

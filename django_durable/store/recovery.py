@@ -1,0 +1,78 @@
+"""What dead workers leave behind is given back, in small steps that any worker can continue.
+
+Step one, ``leases.declare_dead``, has committed before anything here runs: from then on the fence holds.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from django.db.models import Exists, F, OuterRef, QuerySet
+
+from django_durable.history import blocking
+from django_durable.models import ActivityTask, Dispatch, Worker
+from django_durable.store import clock, database, dispatch, runs, tasks
+
+BATCH = 500
+STUCK_PAUSE = timedelta(minutes=10)  # before a run that hung a worker is tried again
+KEEP_DEAD = timedelta(days=1)  # dead workers stay visible for this long
+
+
+def dead_workers_with_work() -> list[int]:
+    """Workers that are declared dead and still own chains or tasks."""
+    dead = Worker.objects.using(database.alias()).filter(dead=True)
+    chains = Dispatch.objects.filter(owner=OuterRef("pk"))
+    held = ActivityTask.objects.filter(worker=OuterRef("pk"))
+    return list(dead.filter(Exists(chains) | Exists(held)).values_list("pk", flat=True))
+
+
+def release_chains(dead: list[int]) -> list[UUID]:
+    """Give one batch of the dead workers' chains back, due now; those that are locked are left for the next sweep."""
+    with database.writing():
+        found = list(
+            dispatch.rows()
+            .filter(owner__in=dead)
+            .order_by("pk")
+            .select_for_update(skip_locked=True, no_key=True)
+            .values_list("pk", flat=True)[:BATCH]
+        )
+        if found:
+            dispatch.rows().filter(pk__in=found).update(
+                owner=None, closing=False, wakeup_at=clock.now(), recoveries=F("recoveries") + 1
+            )
+    return found
+
+
+def park_stuck(dead: list[int]) -> list[tuple[UUID, str]]:
+    """Park the runs whose code made these workers give up, so that they do not take the next worker as well."""
+    parked = []
+    suspects = Worker.objects.using(database.alias()).filter(pk__in=dead, stuck_run__isnull=False)
+    for worker, run_id, where in suspects.values_list("pk", "stuck_run", "stuck_where"):
+        if run_id is None:
+            continue
+        with database.writing():
+            chain = dispatch.rows().filter(run_id=run_id, owner=worker).values_list("pk", flat=True).first()
+            if chain and dispatch.park(worker, chain, blocked_by="", delay=STUCK_PAUSE):
+                runs.set_blocked(run_id, blocking.stuck(where))
+                parked.append((run_id, where))
+    return parked
+
+
+def abandoned_tasks(dead: list[int]) -> list[ActivityTask]:
+    """One batch of the dead workers' tasks, locked for the transaction that the caller has opened."""
+    return tasks.abandoned(dead, BATCH)
+
+
+def forget_old_workers() -> int:
+    """Delete workers that have been dead for a day and own nothing."""
+    return _old_workers()._raw_delete(database.alias())
+
+
+def _old_workers() -> QuerySet[Worker]:
+    old = clock.plus(clock.now(), -KEEP_DEAD)
+    return (
+        Worker.objects.using(database.alias())
+        .filter(dead=True, expires_at__lt=old)
+        .exclude(pk__in=dead_workers_with_work())
+    )

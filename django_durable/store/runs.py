@@ -1,0 +1,178 @@
+"""Runs: their start, their one way to end, and what is asked about them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+from django.db.models import OuterRef, Subquery
+
+from django_durable.history import blocking, events
+from django_durable.history.status import CLOSED, Status
+from django_durable.models import ActivityOutcome, ActivityTask, Dispatch, InboxMessage, WorkflowRun
+from django_durable.payloads import payload
+from django_durable.querysets import RunQuerySet
+from django_durable.store import clock, database, dispatch, history
+
+
+class NewRun(NamedTuple):
+    """A run on its way to the tables."""
+
+    run_id: UUID
+    workflow_id: str
+    name: str
+    version: str
+    fingerprint: str
+    definition: str
+    queue: str
+    priority: int
+    started: events.RunStarted
+
+
+class Ending(NamedTuple):
+    """How a run ends: its status, and what is kept of its result or failure."""
+
+    chain_id: UUID
+    run_id: UUID
+    status: Status
+    result: str | None = None
+    failure: str | None = None
+
+
+def rows() -> RunQuerySet:
+    return WorkflowRun.objects.using(database.alias())
+
+
+def insert(new: NewRun) -> bool:
+    """Start a run in the caller's transaction. False: its workflow id belongs to an open run.
+
+    Meeting an uncommitted run of the same id, or one that is just closing, this waits for that transaction's end.
+    """
+    now = clock.read()
+    return bool(insert_many([new], now))
+
+
+def insert_many(new: Sequence[NewRun], now: datetime) -> list[UUID]:
+    """Start runs; returns the ids of those whose workflow id was free."""
+    rows().bulk_create([_run_row(run, now) for run in new], ignore_conflicts=True)
+    ids = [run.run_id for run in new]
+    inserted = set(rows().filter(pk__in=ids).values_list("pk", flat=True))
+    free = [run for run in new if run.run_id in inserted]
+    dispatch.rows().bulk_create([_dispatch_row(run, now) for run in free])
+    history.append([history.Row.of(run.run_id, 1, now, run.started) for run in free])
+    return [run.run_id for run in free]
+
+
+def _run_row(new: NewRun, now: datetime) -> WorkflowRun:
+    return WorkflowRun(
+        id=new.run_id,
+        chain_id=new.run_id,
+        workflow_id=new.workflow_id,
+        open_workflow_id=new.workflow_id,
+        name=new.name,
+        version=new.version,
+        fingerprint=new.fingerprint,
+        queue=new.queue,
+        priority=new.priority,
+        status=Status.RUNNING,
+        input=payload.dump(new.started.input),
+        created_at=now,
+    )
+
+
+def _dispatch_row(new: NewRun, now: datetime) -> Dispatch:
+    return Dispatch(
+        chain_id=new.run_id,
+        run_id=new.run_id,
+        queue=new.queue,
+        priority=new.priority,
+        definition=new.definition,
+        wakeup_at=now,
+    )
+
+
+def close(endings: Sequence[Ending]) -> None:
+    """End chains whose dispatch rows this transaction has locked for their end, and whose last event it writes.
+
+    Everything that belongs to an open chain goes with its dispatch row.
+    """
+    if not endings:
+        return
+    own = database.connection()
+    started = Dispatch.objects.filter(pk=OuterRef("chain_id")).values("started_at")
+    using = database.alias()
+    for ending in endings:
+        rows().filter(pk=ending.run_id).update(
+            status=ending.status,
+            open_workflow_id=None,
+            result=ending.result,
+            failure=ending.failure,
+            blocked=None,
+            started_at=Subquery(started),
+            closed_at=clock.now(),
+        )
+    chains = [ending.chain_id for ending in endings]
+    for table in (InboxMessage, ActivityTask, ActivityOutcome):
+        table.objects.using(own.alias).filter(chain_id__in=chains)._raw_delete(using)
+    dispatch.rows().filter(pk__in=chains)._raw_delete(using)
+
+
+def terminate(chain_id: UUID, event: events.RunTerminated, failure: str) -> bool:
+    """End a run under its owner's feet, in the caller's transaction. False: it had ended. None of its code runs.
+
+    The owner learns of it when the dense primary key refuses its next event. Raises ``IntegrityError`` if the owner
+    was quicker: the caller tries again in a new savepoint.
+    """
+    locked = dispatch.locked_for_end([chain_id])
+    if chain_id not in locked:
+        return False
+    run_id, _, _ = locked[chain_id]
+    history.append([history.Row.of(run_id, history.last_sequence(run_id) + 1, clock.read(), event)])
+    close([Ending(chain_id, run_id, Status.TERMINATED, failure=failure)])
+    return True
+
+
+def latest(workflow_id: str) -> WorkflowRun | None:
+    """The latest run of a workflow id."""
+    return rows().for_workflow(workflow_id).first()
+
+
+def workflow_ids(run_ids: Collection[UUID]) -> dict[UUID, str]:
+    """The workflow ids of these runs."""
+    return dict(rows().filter(pk__in=run_ids).values_list("pk", "workflow_id"))
+
+
+def open_chain(workflow_id: str) -> UUID | None:
+    """The chain of the open run of a workflow id."""
+    return rows().filter(open_workflow_id=workflow_id).values_list("chain_id", flat=True).first()
+
+
+def open_run(workflow_id: str) -> UUID | None:
+    """The open run of a workflow id."""
+    return rows().filter(open_workflow_id=workflow_id).values_list("pk", flat=True).first()
+
+
+def latest_closed_status(workflow_id: str, *, apart_from: UUID) -> Status | None:
+    """How the last run of this workflow id ended."""
+    ended = rows().for_workflow(workflow_id).exclude(pk=apart_from).filter(status__in=sorted(CLOSED))
+    status = ended.values_list("status", flat=True).first()
+    return Status(status) if status else None
+
+
+def set_blocked(run_id: UUID, block: blocking.Block) -> blocking.Block:
+    """Note why a run is parked; returns the note as it is kept, which counts repetitions."""
+    before = blocking.decode(rows().filter(pk=run_id).values_list("blocked", flat=True).first())
+    since = before.since if before else clock.read().isoformat()
+    kept = msgspec.structs.replace(block, since=since, times=before.times + 1 if before else 1)
+    rows().filter(pk=run_id, open_workflow_id__isnull=False).update(
+        status=Status.BLOCKED, blocked=blocking.encode(kept)
+    )
+    return kept
+
+
+def set_going(run_id: UUID) -> None:
+    """Note that a run that was parked goes on."""
+    rows().filter(pk=run_id, open_workflow_id__isnull=False).update(status=Status.RUNNING, blocked=None)

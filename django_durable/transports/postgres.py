@@ -1,0 +1,101 @@
+"""PostgreSQL's NOTIFY and LISTEN, on connections of their own.
+
+A NOTIFY takes a lock on the whole cluster's queue at its commit, so none is ever sent inside a caller's transaction,
+and at most one per channel and ``QUIET_SECONDS`` leaves a process: a worker that has just been woken looks at the
+database again and again until it finds nothing for a while, which makes the hints in between superfluous.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+
+from django.db import DatabaseError
+
+from django_durable.store import database
+from django_durable.transports.base import Listener, Wake
+
+QUIET_SECONDS = 0.01
+RECONNECT_SECONDS = 1.0
+LISTEN_SECONDS = 1.0  # how long one wait for notifications lasts before the thread looks whether it should end
+
+logger = logging.getLogger("django_durable.transports")
+
+
+def queue_channel(queue: str) -> str:
+    """A channel name that is legal whatever the queue is called (63 bytes at most)."""
+    return f"durable_q_{hashlib.sha256(queue.encode()).hexdigest()[:16]}"
+
+
+def worker_channel(worker: int) -> str:
+    return f"durable_w_{worker}"
+
+
+class PostgresTransport:
+    """Hints by NOTIFY; without a listener that hears them, by PgBouncer for example, polling remains."""
+
+    can_wake = True
+
+    def __init__(self) -> None:
+        self._sent: dict[str, float] = {}
+
+    def work(self, queue: str) -> None:
+        self._notify(queue_channel(queue))
+
+    def message(self, worker: int) -> None:
+        self._notify(worker_channel(worker))
+
+    def listen(self, queues: tuple[str, ...], worker: int, wake: Wake) -> Listener:
+        return PostgresListener([*map(queue_channel, queues), worker_channel(worker)], wake)
+
+    def _notify(self, channel: str) -> None:
+        now = time.monotonic()
+        if now - self._sent.get(channel, 0.0) < QUIET_SECONDS:
+            return
+        if len(self._sent) > 1_000:
+            self._sent.clear()
+        self._sent[channel] = now
+        with database.cursor() as cursor:
+            cursor.execute("SELECT pg_notify(%s, '')", [channel])
+
+
+class PostgresListener:
+    """A thread that waits for notifications on its own connection and reconnects for ever."""
+
+    def __init__(self, channels: list[str], wake: Wake) -> None:
+        self._channels = channels
+        self._wake = wake
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="durable-listener", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join(LISTEN_SECONDS * 3)
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            try:
+                self._hear()
+            except Exception as error:  # any driver error: the database is the truth, this is only a hint
+                logger.debug("Listening for wake-ups was interrupted: %s", error)
+                self._wake()
+                self._closed.wait(RECONNECT_SECONDS)
+            finally:
+                database.discard()
+
+    def _hear(self) -> None:
+        own = database.own_connection()
+        own.ensure_connection()
+        own.set_autocommit(True)
+        raw = own.connection
+        if raw is None:
+            raise DatabaseError("No connection to listen on.")
+        for channel in self._channels:
+            raw.execute(f'LISTEN "{channel}"')
+        self._wake()
+        while not self._closed.is_set():
+            for _ in raw.notifies(timeout=LISTEN_SECONDS, stop_after=1):
+                self._wake()

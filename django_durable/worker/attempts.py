@@ -1,0 +1,199 @@
+"""Execute one attempt of an activity: its arguments in, its outcome out, whatever the user's code does."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from asgiref.sync import ThreadSensitiveContext
+from django.db import DatabaseError, IntegrityError, InterfaceError, connections, reset_queries
+
+from django_durable import conf
+from django_durable.definitions import current
+from django_durable.exceptions import DurableError, RetryAfter
+from django_durable.history import failures
+from django_durable.payloads import payload
+from django_durable.store import database, flush, outcomes
+from django_durable.worker.jobs import Finished, Job
+
+IDLE_SECONDS = 5.0  # a connection that was not used for this long is asked whether it still lives
+READ_BACK_PAUSE = 0.2
+
+
+class FenceLost(Exception):
+    """Another outcome was decided for this atomic activity, or another worker has it."""
+
+
+class RolledBack(DurableError):
+    """The activity's transaction ended without a commit although its code returned."""
+
+
+def execute(job: Job) -> Finished:
+    """Run a sync activity in this thread."""
+    refresh_connections()
+    try:
+        with current.entered(_current(job)):
+            if job.definition.options.atomic:
+                return _execute_atomic(job)
+            args, kwargs = job.definition.decode_input(job.input)
+            value = job.definition.function(*args, **kwargs)
+            return Finished(job=job, result=job.definition.encode_result(value))
+    except BaseException as error:  # SystemExit of an activity must not end the worker's thread
+        return failed(job, error)
+    finally:
+        release_connections()
+
+
+async def execute_async(job: Job) -> Finished:
+    """Run an ``async def`` activity on this thread's event loop, with a thread of its own for sync ORM calls."""
+    try:
+        with current.entered(_current(job)):
+            async with ThreadSensitiveContext():
+                args, kwargs = job.definition.decode_input(job.input)
+                value = await job.definition.function(*args, **kwargs)
+                return Finished(job=job, result=job.definition.encode_result(value))
+    except BaseException as error:
+        return failed(job, error)
+
+
+def failed(job: Job, error: BaseException) -> Finished:
+    """The outcome of an attempt that raised: tried again as the policy says, or final."""
+    return Finished(job=job, failure=failures.from_exception(_trimmed(error)), retry_after=retry_delay(job, error))
+
+
+def retry_delay(job: Job, error: BaseException) -> timedelta | None:
+    """How long to wait before the next attempt; None: there is none."""
+    policy = job.definition.options.retry
+    try:
+        if not policy.allows(error, job.failures):
+            return None
+    except Exception as broken:  # the user's own predicate
+        error.add_note(f"The retry policy's predicate raised {type(broken).__name__}: {broken}")
+        return None
+    if isinstance(error, RetryAfter):
+        return error.delay
+    return policy.delay(job.failures, random.random)
+
+
+def _current(job: Job) -> current.CurrentActivity:
+    return current.CurrentActivity(
+        name=job.definition.name,
+        workflow_id=job.workflow_id,
+        run_id=job.run_id,
+        attempt=job.attempt,
+        idempotency_key=job.key,
+        is_cancelled=job.given_up.is_set,
+        is_stopping=job.stopping.is_set,
+    )
+
+
+def _trimmed(error: BaseException) -> BaseException:
+    """Leave our own frame out of the traceback."""
+    if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+        return error.with_traceback(error.__traceback__.tb_next)
+    return error
+
+
+# Atomic activities
+
+
+def _execute_atomic(job: Job) -> Finished:
+    """The user's writes and the outcome in one transaction, whose last statement proves that it may commit."""
+    transaction: list[str] = []
+    error: BaseException | None = None
+    try:
+        with database.writing(durable=True):
+            _limit_idle_time()
+            args, kwargs = job.definition.decode_input(job.input)
+            value = job.definition.function(*args, **kwargs)
+            result = payload.dump(job.definition.encode_result(value))
+            own = outcomes.record_success(job.claim, result)
+            if own is None:
+                raise FenceLost
+            transaction.append(own)
+    except BaseException as raised:
+        error = raised
+    return _read_back(job, error, transaction)
+
+
+def _read_back(job: Job, error: BaseException | None, transaction: list[str]) -> Finished:
+    """What really happened is what stands in the outcome's row, not what the block raised or did not raise."""
+    place = (job.chain_id, job.key)
+    outcome = _when_answered(lambda: _outcome_after(transaction, place), give_up=job.given_up.is_set)
+    if outcome is not None and outcome.result is not None:
+        return Finished(job=job, result=payload.load(outcome.result))
+    if outcome is not None or isinstance(error, FenceLost):
+        return Finished(job=job, lost=True)
+    if error is None or (isinstance(error, IntegrityError) and transaction):
+        error = RolledBack(
+            f"Activity {job.definition.name} returned, but its transaction was rolled back, so nothing of it was "
+            "kept. Did it call set_rollback(True)? Raise an exception instead."
+        )
+    return failed(job, error)
+
+
+def _outcome_after(transaction: list[str], place: tuple[Any, str]) -> outcomes.Outcome | None:
+    for own in transaction:
+        if flush.is_in_progress(own):
+            raise flush.StillInProgress
+    return outcomes.read([place]).get(place)
+
+
+def _when_answered(ask: Callable[[], Any], *, give_up: Callable[[], bool]) -> Any:
+    """Ask the database until it answers: an outage leaves an outcome unknown, not failed."""
+    while True:
+        try:
+            return ask()
+        except (DatabaseError, InterfaceError, flush.StillInProgress) as error:
+            if not isinstance(error, flush.StillInProgress):
+                database.discard()
+            if give_up():
+                return None
+            time.sleep(READ_BACK_PAUSE)
+
+
+def _limit_idle_time() -> None:
+    """A process that is stopped inside the transaction must not keep its locks for ever: the server ends it."""
+    if database.is_postgres():
+        limit = max(1, int(conf.current().LEASE_SECONDS * 1000 / 3))
+        with database.cursor() as cursor:
+            cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{limit}ms"])
+
+
+# Connections of this thread
+
+
+def refresh_connections() -> None:
+    """Close what has broken since the last job, so that the activity opens it anew; leave open transactions alone."""
+    now = time.monotonic()
+    for own in connections.all(initialized_only=True):
+        if own.connection is None or own.in_atomic_block:
+            continue
+        idle = now - getattr(own, "durable_used_at", now)
+        if own.errors_occurred or (idle > IDLE_SECONDS and not own.is_usable()):
+            own.close()
+            own.errors_occurred = False
+
+
+def release_connections() -> None:
+    """After a job: give pooled connections back, drop broken ones, forget the queries that DEBUG collects."""
+    reset_queries()
+    now = time.monotonic()
+    for own in connections.all(initialized_only=True):
+        if own.connection is None or own.in_atomic_block:
+            continue
+        if own.errors_occurred or own.settings_dict["OPTIONS"].get("pool") or not own.get_autocommit():
+            own.close()
+            own.errors_occurred = False
+        else:
+            own.durable_used_at = now  # type: ignore[attr-defined]
+
+
+def close_connections() -> None:
+    """Close all connections of this thread: it has nothing to do for a while."""
+    for own in connections.all(initialized_only=True):
+        if not own.in_atomic_block:
+            own.close()

@@ -1,0 +1,158 @@
+"""Apply inputs to owned runs and turn the commands into what is to be written and started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from django_durable.engine import commands
+from django_durable.engine.drain import Drain
+from django_durable.history import events, messages
+from django_durable.history.status import Status
+from django_durable.payloads import payload
+from django_durable.store import history, inbox, runs, tasks
+from django_durable.worker import task_rows
+from django_durable.worker.executors import Slots
+from django_durable.worker.jobs import Job
+from django_durable.worker.ownership import Input, OwnedRun
+from django_durable.worker.watchdog import Watchdog
+
+LOCAL_SHARE = 0.75  # of the slots that a run's owner may take for itself while spilled work waits
+
+
+class Drainer:
+    """Drains runs in memory. Nothing it does is visible before the flush has committed."""
+
+    def __init__(self, worker: int, slots: Slots, watchdog: Watchdog) -> None:
+        self.worker = worker
+        self.spilled_waits = False
+        self._slots = slots
+        self._watchdog = watchdog
+        self._handlers: dict[type[commands.Command], Callable[[OwnedRun, Any, Drain], None]] = {
+            commands.ScheduleActivity: self._schedule,
+            commands.CancelActivity: self._cancel,
+            commands.CompleteRun: self._complete,
+            commands.FailRun: self._fail,
+            commands.CancelRun: self._cancelled,
+        }
+
+    def drain(self, run: OwnedRun, now: datetime) -> None:
+        """Apply the run's next input. Raises whatever the engine raises: the run is parked then."""
+        following = run.inputs.popleft()
+        run.draft.applied.append(following)
+        if not run.instance.accepts(following.event):
+            return  # overtaken by what came before it: consumed without an event
+        with self._watchdog.watching(run):
+            drain = run.instance.apply(following.event, now)
+        self.record(run, drain)
+
+    def record(self, run: OwnedRun, drain: Drain) -> None:
+        """Note what a drain wants written."""
+        if not isinstance(drain.input, events.RunStarted):
+            run.draft.add(history.Row.of(run.claimed.run_id, drain.input_sequence, drain.time, drain.input))
+        for command in drain.commands:
+            handler = self._handlers.get(type(command))
+            if handler is None or (drain.closing and isinstance(command, commands.ScheduleActivity)):
+                self._note(run, command, command.event(), drain)
+            else:
+                handler(run, command, drain)
+
+    def _note(self, run: OwnedRun, command: commands.Command, event: events.Event, drain: Drain) -> None:
+        run.draft.add(history.Row.of(run.claimed.run_id, command.sequence, drain.time, event))
+
+    def _schedule(self, run: OwnedRun, command: commands.ScheduleActivity, drain: Drain) -> None:
+        """Kept if a slot is free now; else a task row in the same transaction. Never queued in memory."""
+        if not self._may_keep(run, command):
+            self._note(run, command, command.event(), drain)
+            run.draft.spilled.append(unstarted_task(self.new_job(run, command), run.claimed.queue))
+            return
+        pending = run.instance.activities.get(command.sequence)
+        if pending is not None:
+            pending.worker, pending.epoch = self.worker, run.claimed.epoch
+        self._note(run, command, command.event(worker=self.worker, epoch=run.claimed.epoch), drain)
+        run.draft.local.append(self.new_job(run, command))
+
+    def _may_keep(self, run: OwnedRun, command: commands.ScheduleActivity) -> bool:
+        options = command.definition.options
+        if options.priority or options.queue not in (None, run.claimed.queue):
+            return False
+        share = LOCAL_SHARE if self.spilled_waits else 1.0
+        return self._slots.take(is_async=command.definition.is_async, share=share)
+
+    def new_job(self, run: OwnedRun, command: commands.ScheduleActivity) -> Job:
+        """The first attempt of an activity that this worker executes as the owner of its run."""
+        return Job(
+            definition=command.definition,
+            input=command.input,
+            chain_id=run.claimed.chain_id,
+            run_id=run.claimed.run_id,
+            workflow_id=run.workflow_id,
+            sequence=command.sequence,
+            key=command.key,
+            worker=self.worker,
+        )
+
+    def _cancel(self, run: OwnedRun, command: commands.CancelActivity, drain: Drain) -> None:
+        self._note(run, command, command.event(), drain)
+        key = f"{run.claimed.run_id.hex}-{command.activity}"
+        for job in run.draft.forget(key):
+            self._slots.give_back(is_async=job.definition.is_async)
+        run.side = [task for task in run.side if task.key != key]
+        running = run.running.get(command.activity)
+        run.draft.cancelled.append((key, running is None or running.definition.options.atomic))
+        if running is not None:
+            self._slots.give_up(running)
+
+    def _complete(self, run: OwnedRun, command: commands.CompleteRun, drain: Drain) -> None:
+        self._note(run, command, command.event(), drain)
+        run.draft.ending = self._ending(run, Status.COMPLETED, result=payload.dump(command.result))
+
+    def _fail(self, run: OwnedRun, command: commands.FailRun, drain: Drain) -> None:
+        self._note(run, command, command.event(), drain)
+        run.draft.ending = self._ending(run, Status.FAILED, failure=msgspec.json.encode(command.failure).decode())
+
+    def _cancelled(self, run: OwnedRun, command: commands.CancelRun, drain: Drain) -> None:
+        self._note(run, command, command.event(), drain)
+        failure = msgspec.json.encode({"type": "CancelledError", "message": command.reason}).decode()
+        run.draft.ending = self._ending(run, Status.CANCELLED, failure=failure)
+
+    def _ending(
+        self, run: OwnedRun, status: Status, *, result: str | None = None, failure: str | None = None
+    ) -> runs.Ending:
+        return runs.Ending(run.claimed.chain_id, run.claimed.run_id, status, result, failure)
+
+
+def unstarted_task(job: Job, queue: str, *, interruptions: int = 0) -> tasks.NewTask:
+    """The task row of an activity that some worker is to execute; each interruption was one attempt."""
+    job.attempt = job.interruptions = interruptions
+    return task_rows.task_of(job, queue=queue)
+
+
+def input_of(run: OwnedRun, waiting: inbox.Waiting) -> Input:
+    """An inbox message as an input of this run."""
+    message = waiting.message
+    match message:
+        case messages.Signal():
+            return Input(events.SignalReceived(name=message.name, payload=message.payload), waiting.id)
+        case messages.Cancel():
+            return Input(events.CancelRequested(reason=message.reason), waiting.id)
+        case messages.ActivityResult():
+            return Input(outcome_event(run.sequence_of(message.key) or 0, message), waiting.id)
+
+
+def outcome_event(activity: int, message: messages.ActivityResult) -> events.Event:
+    """The outcome of an activity as the event of its run; ``activity`` 0: nobody waits for it any more."""
+    if message.failure is None:
+        return events.ActivityCompleted(
+            activity=activity, result=message.result or payload.NULL, attempts=message.attempts
+        )
+    return events.ActivityFailed(
+        activity=activity,
+        failure=message.failure,
+        attempts=message.attempts,
+        timeout=message.timeout,
+        interrupted=message.interrupted,
+    )

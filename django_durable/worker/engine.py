@@ -1,0 +1,420 @@
+"""The engine of a worker: one thread that collects what has happened, drains runs, and commits them in groups."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django_durable import conf, instrumentation
+from django_durable.client import messaging
+from django_durable.definitions.workflow import WorkflowDefinition
+from django_durable.history import events
+from django_durable.store import clock, delivery, dispatch, flush, inbox, leases, tasks
+from django_durable.worker.alarms import Alarms
+from django_durable.worker.draining import Drainer
+from django_durable.worker.executors import Slots
+from django_durable.worker.flushing import Flusher
+from django_durable.worker.holdings import Holdings
+from django_durable.worker.instances import InstanceCache
+from django_durable.worker.jobs import Finished, Job
+from django_durable.worker.loading import Loader
+from django_durable.worker.ownership import Draft, Input, OwnedRun
+from django_durable.worker.parking import Parking
+from django_durable.worker.results import Results
+from django_durable.worker.taking import Taking
+from django_durable.worker.watchdog import Watchdog
+
+logger = logging.getLogger("django_durable.worker")
+
+MAX_EVENTS = 1_000  # of one flush: larger ones make every run of this worker wait
+MAX_BYTES = 1_000_000
+MAX_RUNS = 256
+BUSY_PAUSES = (0.05, 2.0)  # seconds, with jitter, before a run whose row somebody holds is tried again
+LONGEST_REST = 1.0
+LAG = 0.05  # seconds of lateness that are worth telling
+
+
+class Engine:
+    """``cycle`` by ``cycle``: collect, look, drain, flush, act, release.
+
+    Only its own thread may call it, but for ``report`` and ``wake``.
+    """
+
+    def __init__(
+        self,
+        worker: int,
+        *,
+        slots: Slots,
+        watchdog: Watchdog,
+        cache: InstanceCache,
+        queues: tuple[str, ...],
+        definitions: Mapping[str, WorkflowDefinition[..., Any]],
+        activities: tuple[tuple[str, bool], ...],
+        longest_poll: float,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self.worker = worker
+        self.holdings = Holdings()
+        self.alarms = Alarms()
+        self.time = clock.Estimate()
+        self.progress = 0  # counts cycles: the heartbeat renews the lease only while it grows
+        self.draining = False
+        self.flushed = 0
+        self._slots = slots
+        self._watchdog = watchdog
+        self._cache = cache
+        self._finished: deque[Finished] = deque()
+        self._bell = threading.Event()
+        self._stopped = stopped
+        self._flusher = Flusher(worker, self.gives_up)
+        self.results = Results(worker, self.holdings, slots)
+        self._drainer = Drainer(worker, slots, watchdog)
+        loader = Loader(self._drainer, slots, cache, watchdog, definitions)
+        self._loader = loader
+        self.parking = Parking(worker, self.holdings, slots, self._flusher)
+        self.taking = Taking(
+            worker,
+            holdings=self.holdings,
+            slots=slots,
+            loader=loader,
+            parking=self.parking,
+            results=self.results,
+            queues=queues,
+            definitions=definitions,
+            activities=activities,
+            longest_poll=longest_poll,
+        )
+
+    def gives_up(self) -> bool:
+        """Asked again and again while the database does not answer: waiting for it is progress too."""
+        self.progress += 1
+        return self._stopped()
+
+    # From other threads
+
+    def report(self, finished: Finished) -> None:
+        """An executor tells the end of an attempt."""
+        self._finished.append(finished)
+        self._bell.set()
+
+    def wake(self) -> None:
+        """A transport tells that there may be something new."""
+        self.taking.pace.hurry()
+        self._bell.set()
+
+    # One cycle
+
+    def cycle(self) -> None:
+        """Everything that can be done now, and at most a short rest before it."""
+        self._rest()
+        self.progress += 1
+        self._watchdog.leave()
+        self._collect()
+        self._ring()
+        if not self.draining and self.taking.is_due():
+            self._take()
+        batch = self._drain()
+        if batch:
+            self._flush(batch)
+        self._report()
+        self._release()
+
+    def is_idle(self) -> bool:
+        """Whether nothing is owned, executed or still to be told."""
+        return not (self.holdings.owned or self.holdings.jobs or self.holdings.reports or self._finished)
+
+    def _rest(self) -> None:
+        wait = self._until_next()
+        if wait > 0 and self._bell.wait(wait) is False:
+            return
+        self._bell.clear()
+
+    def _until_next(self) -> float:
+        if self._finished or any(run.busy_until <= time.monotonic() for run in self.holdings.ready.values()):
+            return 0.0
+        waits = [LONGEST_REST]
+        if not self.draining:
+            waits.append(self.taking.pace.until_next())
+        if self.holdings.ready or self.holdings.reports:
+            waits.append(BUSY_PAUSES[0])
+        if any(run.idle_since is not None for run in self.holdings.owned.values()):
+            waits.append(conf.current().LINGER_SECONDS / 2)
+        due = self.alarms.until_next(self.time.now()) if self.holdings.owned or self.holdings.jobs else None
+        return min(waits if due is None else [*waits, due])
+
+    def _collect(self) -> None:
+        while self._finished:
+            self.results.take(self._finished.popleft())
+
+    def _ring(self) -> None:
+        """Timers and deadlines that are due."""
+        for job in self.alarms.due_deadlines():
+            self.results.time_out(job)
+        for run, sequence in self.alarms.due_timers(self.time.now()):
+            if self.holdings.owned.get(run.claimed.chain_id) is run:
+                run.inputs.append(Input(events.TimerFired(timer=sequence)))
+                self.holdings.wake(run)
+
+    def _take(self) -> None:
+        """Claim what is due, and start tasks."""
+        seen = self.taking.take(self.time)
+        self._drainer.spilled_waits = bool(seen.tasks)
+        for job in seen.jobs:
+            self._start(job)
+        for run in seen.runs:
+            self.alarms.set_timer(run)
+
+    # Drain
+
+    def _drain(self) -> list[OwnedRun]:
+        """Drain ready runs in turn until everything is applied or the flush is full; returns what has changed."""
+        now, monotonic = self.time.now(), time.monotonic()
+        turn = deque(run for run in self.holdings.ready.values() if run.busy_until <= monotonic)
+        batch: dict[OwnedRun, None] = {}
+        count = size = 0
+        while turn and count < MAX_EVENTS and size < MAX_BYTES and (len(batch) < MAX_RUNS or turn[0] in batch):
+            run = turn.popleft()
+            before = len(run.draft.events), run.draft.size
+            if run.inputs and run.draft.ending is None and not self._apply(run, now):
+                batch.pop(run, None)
+                continue
+            batch[run] = None
+            count += len(run.draft.events) - before[0]
+            size += run.draft.size - before[1]
+            if run.inputs and run.draft.ending is None:
+                turn.append(run)
+        for run in batch:
+            if not run.wants_write:
+                self._after(run)
+        return [run for run in batch if run.wants_write]
+
+    def _apply(self, run: OwnedRun, now: Any) -> bool:
+        try:
+            if run.stale and not run.draft.applied:
+                self._replay_again(run)
+            self._drainer.drain(run, now)
+        except BaseException as error:
+            self._watchdog.leave()
+            self._trouble(run, error)
+            return False
+        return True
+
+    def _replay_again(self, run: OwnedRun) -> None:
+        """Without an instance cache every input meets a run that was replayed from the start."""
+        error = self._loader.reload(run)
+        run.stale = False
+        if error is not None:
+            raise error
+
+    # Flush
+
+    def _flush(self, batch: list[OwnedRun]) -> None:
+        """Commit what the batch wants written; a run whose end was overtaken once is written alone."""
+        alone = [run for run in batch if run.tries]
+        together = [run for run in batch if not run.tries]
+        for group in ([together] if together else []) + [[run] for run in alone]:
+            self._flush_group(group)
+
+    def _flush_group(self, group: list[OwnedRun]) -> None:
+        started = time.monotonic()
+        result, refused = self._flusher.write([run.write() for run in group])
+        if result.time is not None:
+            self.time.update(result.time)
+        self.flushed += sum(len(run.draft.events) for run in group)
+        instrumentation.send(
+            instrumentation.flush_done,
+            worker=self.worker,
+            runs=len(group),
+            events=sum(len(run.draft.events) for run in group),
+            seconds=time.monotonic() - started,
+        )
+        errors = {one.write.chain_id: one.error for one in refused}
+        for run in group:
+            if run.claimed.chain_id in errors:
+                self._trouble(run, errors[run.claimed.chain_id])
+            else:
+                _VERDICTS[result.verdicts[run.claimed.chain_id]](self, run, result)
+
+    def _written(self, run: OwnedRun, result: flush.Result) -> None:
+        draft, run.draft = run.draft, Draft()
+        run.side = []
+        run.progressed = run.progressed or bool(draft.events)
+        if draft.ending is not None:
+            self._ended(run, draft)
+            return
+        run.tries = 0
+        run.stale = conf.current().INSTANCE_CACHE_SIZE == 0
+        for job in draft.local:
+            run.running[job.sequence] = job
+            self._start(job)
+        self._after(run)
+
+    def _ended(self, run: OwnedRun, draft: Draft) -> None:
+        for job in draft.local:
+            self._slots.give_back(is_async=job.definition.is_async)
+        for job in run.running.values():
+            self._slots.give_up(job)
+        self.holdings.drop(run)
+        run.instance.evict()
+        if draft.ending is not None:
+            instrumentation.send(
+                instrumentation.run_closed,
+                workflow_id=run.workflow_id,
+                run_id=run.claimed.run_id,
+                name=run.definition.name,
+                status=draft.ending.status,
+            )
+
+    def _after(self, run: OwnedRun) -> None:
+        """The run has nothing more to write: what does it wait for?"""
+        self.alarms.set_timer(run)
+        if not run.inputs:
+            self.holdings.ready.pop(run.claimed.chain_id, None)
+            if not run.running:
+                run.idle_since = time.monotonic()
+
+    def _busy(self, run: OwnedRun, result: flush.Result) -> None:
+        run.busy_until = time.monotonic() + random.uniform(*BUSY_PAUSES) * random.random() + BUSY_PAUSES[0]
+
+    def _redo(self, run: OwnedRun, result: flush.Result) -> None:
+        """Something reached the run first: nothing of the draft was written, so apply that, then the same inputs."""
+        draft, run.draft = run.draft, Draft()
+        for job in draft.local:
+            self._slots.give_back(is_async=job.definition.is_async)
+        run.tries += 1
+        self.parking.prepare_again(run, draft, result)
+        if not self.parking.still_ours(run):
+            self._gone(run, result)
+            return
+        error = self._loader.reload(run)
+        if error is not None:
+            self._trouble(run, error)
+            return
+        self._loader.reconcile([run])
+        self._loader.read_inbox([run])
+        run.inputs = deque(sorted(run.inputs, key=lambda one: (one.message is None, one.message or 0)))
+        run.timer = None
+        self.alarms.set_timer(run)
+        self.holdings.wake(run)
+
+    def _gone(self, run: OwnedRun, result: flush.Result) -> None:
+        """Not ours any more: terminated, or taken over while this worker slept."""
+        draft, run.draft = run.draft, Draft()
+        run.side = []
+        self._ended(run, draft)
+        logger.info("Run %s of workflow %s is not this worker's any more.", run.claimed.run_id, run.workflow_id)
+
+    def _trouble(self, run: OwnedRun, error: BaseException) -> None:
+        """The run cannot go on here."""
+        if not isinstance(error, Exception) and not self.parking.is_the_runs_own(error):
+            raise error
+        self.parking.park(run, error, where=self._watchdog.where)
+
+    # Act
+
+    def _start(self, job: Job) -> None:
+        """Execute an attempt, after the commit that holds its event or its claim."""
+        limit = job.start_to_close
+        if limit is not None:
+            job.deadline = time.monotonic() + limit.total_seconds()
+            self.alarms.set_deadline(job)
+        if self.draining:
+            job.stopping.set()
+        self.holdings.jobs.add(job)
+        self._slots.start(job)
+
+    def _report(self) -> None:
+        """Tell other owners the outcomes of their tasks, and give tasks back for another attempt."""
+        if not self.holdings.reports:
+            return
+        reports = list(self.holdings.reports.values())
+        with leases.fenced(self.worker):
+            busy, woken = delivery.deliver(reports)
+        self.holdings.reports = {held: report for held, report in self.holdings.reports.items() if held in busy}
+        for chain in woken:
+            messaging.hint(chain)
+
+    def audit(self) -> None:
+        """Compare what the database says is ours with what we know: replies to claims and releases can be lost."""
+        with leases.fenced(self.worker):
+            owned, held = dispatch.owned(self.worker), tasks.held_by(self.worker)
+            strays = [chain for chain, epoch in owned.items() if not self._knows(chain, epoch)]
+            dispatch.give_up(self.worker, strays)
+            for task in held - self._held():
+                tasks.give_back(task)
+        for run in list(self.holdings.owned.values()):
+            if owned.get(run.claimed.chain_id) != run.claimed.epoch:
+                self._gone(run, flush.Result(verdicts={}))
+
+    def _knows(self, chain: UUID, epoch: int) -> bool:
+        run = self.holdings.owned.get(chain)
+        return run is not None and run.claimed.epoch == epoch
+
+    def _held(self) -> set[tasks.Held]:
+        """Tasks that are executed here or whose outcome is still to be written."""
+        held = {job.held for job in self.holdings.jobs if job.held is not None} | set(self.holdings.reports)
+        for run in self.holdings.owned.values():
+            held |= {one.held for one in (*run.inputs, *run.draft.applied) if one.held is not None}
+        return held
+
+    # Release
+
+    def _release(self) -> None:
+        """Give back runs that have had nothing in flight for a while, then look whether a message came meanwhile."""
+        linger = 0.0 if self.draining else conf.current().LINGER_SECONDS
+        before = time.monotonic() - linger
+        idle = [run for run in self.holdings.owned.values() if run.idle_since is not None and run.idle_since <= before]
+        soon = self.time.now() + timedelta(seconds=linger)
+        idle = [run for run in idle if self.draining or not run.timer or run.timer[0] > soon]
+        if not idle:
+            return
+        with leases.fenced(self.worker):
+            dispatch.release(
+                self.worker,
+                [
+                    dispatch.Release(
+                        run.claimed.chain_id, run.claimed.epoch, run.timer[0] if run.timer else None, run.progressed
+                    )
+                    for run in idle
+                ],
+            )
+        for run in idle:
+            self.holdings.drop(run)
+            self._cache.keep(run.claimed, run.instance)
+        waiting = inbox.read([run.claimed.chain_id for run in idle])
+        if waiting and dispatch.make_due(list(waiting)):
+            self.taking.pace.hurry()
+
+    def drain(self) -> None:
+        """Stop taking, and hand over what is owned: running activities go on here as task rows."""
+        self.draining = True
+        for job in self.holdings.jobs:
+            job.stopping.set()
+        self.parking.hand_over(list(self.holdings.owned.values()))
+        for run in self.holdings.owned.values():
+            if not run.inputs and not run.wants_write and not run.running:
+                run.idle_since = run.idle_since or 0.0
+
+    def abandon(self) -> None:
+        """Drop everything in memory: this worker is dead by declaration, or the process ends."""
+        for run in self.holdings.owned.values():
+            run.instance.evict()
+        for job in self.holdings.jobs:
+            job.given_up.set()
+        self._cache.clear()
+        self.alarms.clear()
+
+
+_VERDICTS: dict[flush.Verdict, Callable[[Engine, OwnedRun, flush.Result], None]] = {
+    flush.Verdict.WRITTEN: Engine._written,
+    flush.Verdict.BUSY: Engine._busy,
+    flush.Verdict.REDO: Engine._redo,
+    flush.Verdict.GONE: Engine._gone,
+}

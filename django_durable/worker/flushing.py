@@ -1,0 +1,102 @@
+"""The group commit with everything that can go wrong with it: conflicts, outages, replies that never came."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from django.db import DatabaseError, IntegrityError, InterfaceError
+
+from django_durable.store import database, flush
+from django_durable.store.flush import Result, RunWrite, Verdict
+
+logger = logging.getLogger("django_durable.worker")
+
+PROGRESS_PAUSE = 0.1  # seconds between two looks at a commit whose outcome is unknown
+
+
+class RunRefused(Exception):
+    """The database refuses what one run wants written: a property of that run, so it is parked."""
+
+    def __init__(self, write: RunWrite, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.write = write
+        self.error = error
+
+
+class Stopped(Exception):
+    """The worker was told to stop while the database did not answer."""
+
+
+class Flusher:
+    """Writes batches for one worker. ``write`` returns when the fate of every run in the batch is known."""
+
+    def __init__(self, worker: int, stopped: Callable[[], bool]) -> None:
+        self._worker = worker
+        self._stopped = stopped
+
+    def write(self, writes: Sequence[RunWrite]) -> tuple[Result, list[RunRefused]]:
+        """Write ``writes`` in one transaction if possible, else run by run.
+
+        Raises ``WorkerFenced``, or ``Stopped`` when told to stop during an outage.
+        """
+        try:
+            return self._attempt(writes, cautious=False), []
+        except (IntegrityError, DatabaseError) as error:
+            logger.debug("A flush of %d runs is tried again with care: %s", len(writes), error)
+        try:
+            return self._attempt(writes, cautious=True), []
+        except (IntegrityError, DatabaseError) as error:
+            logger.debug("A flush of %d runs is tried run by run: %s", len(writes), error)
+        return self._one_by_one(writes)
+
+    def _one_by_one(self, writes: Sequence[RunWrite]) -> tuple[Result, list[RunRefused]]:
+        """Find the runs that the batch failed for; the others must not suffer."""
+        merged, refused = Result(verdicts={}), []
+        for write in writes:
+            try:
+                result = self._attempt([write], cautious=True)
+            except DatabaseError as error:
+                if database.is_conflict(error):
+                    merged.verdicts[write.chain_id] = Verdict.BUSY
+                elif isinstance(error, IntegrityError):
+                    # Its place in the history is taken: always read again, never failed.
+                    merged.verdicts[write.chain_id] = Verdict.REDO
+                else:
+                    refused.append(RunRefused(write, error))
+                continue
+            merged.verdicts |= result.verdicts
+            merged.succeeded |= result.succeeded
+            merged.lost |= result.lost
+            merged.time = result.time
+        return merged, refused
+
+    def _attempt(self, writes: Sequence[RunWrite], *, cautious: bool) -> Result:
+        """One flush; through an outage if need be. Raises conflicts and what is a property of some run."""
+        while True:
+            note = Result(verdicts={})
+            try:
+                return flush.flush(self._worker, writes, cautious=cautious, note=note)
+            except (DatabaseError, InterfaceError) as error:
+                if database.is_conflict(error) or not database.is_outage(error):
+                    raise
+                logger.warning("The database did not take a flush of %d runs; waiting for it: %s", len(writes), error)
+                if self._was_committed(note, writes):
+                    return note
+
+    def _was_committed(self, note: Result, writes: Sequence[RunWrite]) -> bool:
+        """What became of a transaction whose end we did not hear: wait until it has one, then look."""
+        database.discard()
+        while not self._stopped():
+            try:
+                return bool(note.verdicts) and flush.was_committed(note.transaction, self._written(note, writes))
+            except flush.StillInProgress:
+                time.sleep(PROGRESS_PAUSE)
+            except (DatabaseError, InterfaceError):
+                database.discard()
+                database.wait_until_usable(self._stopped)
+        raise Stopped
+
+    def _written(self, note: Result, writes: Sequence[RunWrite]) -> list[RunWrite]:
+        return [write for write in writes if note.verdicts.get(write.chain_id) is Verdict.WRITTEN]

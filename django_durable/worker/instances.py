@@ -1,0 +1,51 @@
+"""Live instances of runs that this worker has released, the least recently used leaving first."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from uuid import UUID
+
+from django_durable import conf
+from django_durable.engine.instance import Instance
+from django_durable.store import dispatch
+
+
+class InstanceCache:
+    """Spares a replay when a run comes back to the worker that had it last.
+
+    An instance is good only for the claim that follows directly on the one it was released under: any claim in
+    between may have written history.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[UUID, tuple[int, Instance]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, claimed: dispatch.Claimed, instance: Instance) -> None:
+        """Remember the instance of a run that has just been released."""
+        limit = conf.current().INSTANCE_CACHE_SIZE
+        before = self._kept.pop(claimed.chain_id, None)
+        if before is not None:
+            before[1].evict()
+        self._kept[claimed.chain_id] = (claimed.epoch, instance)
+        while len(self._kept) > limit:
+            _, (_, oldest) = self._kept.popitem(last=False)
+            oldest.evict()
+
+    def take(self, claimed: dispatch.Claimed) -> Instance | None:
+        """The instance for this claim, if it is still good."""
+        kept = self._kept.pop(claimed.chain_id, None)
+        if kept is None:
+            return None
+        epoch, instance = kept
+        if epoch + 1 == claimed.epoch and instance.info.run_id == claimed.run_id:
+            return instance
+        instance.evict()
+        return None
+
+    def clear(self) -> None:
+        """Evict everything."""
+        while self._kept:
+            self._kept.popitem()[1][1].evict()

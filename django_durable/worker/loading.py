@@ -1,0 +1,190 @@
+"""From claimed chains to owned runs: histories are replayed, and what was in flight at the time is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from django_durable.definitions.workflow import WorkflowDefinition
+from django_durable.engine.drain import Drain
+from django_durable.engine.info import RunInfo
+from django_durable.engine.instance import Instance
+from django_durable.engine.pending import Pending
+from django_durable.exceptions import ActivityError
+from django_durable.history import events, messages
+from django_durable.history.failures import Failure
+from django_durable.payloads import payload
+from django_durable.store import dispatch, history, inbox, leases, outcomes, runs, tasks
+from django_durable.worker import draining
+from django_durable.worker.draining import Drainer
+from django_durable.worker.executors import Slots
+from django_durable.worker.instances import InstanceCache
+from django_durable.worker.ownership import Input, OwnedRun
+from django_durable.worker.watchdog import Watchdog
+
+
+class Loaded(NamedTuple):
+    """A run ready to go on, or the error that keeps it from going on."""
+
+    run: OwnedRun
+    error: BaseException | None = None
+
+
+class Loader:
+    """Makes instances for claimed chains, from the cache or by replay."""
+
+    def __init__(
+        self,
+        drainer: Drainer,
+        slots: Slots,
+        cache: InstanceCache,
+        watchdog: Watchdog,
+        definitions: Mapping[str, WorkflowDefinition[..., Any]],
+    ) -> None:
+        self._drainer = drainer
+        self._slots = slots
+        self._cache = cache
+        self._watchdog = watchdog
+        self._definitions = definitions
+
+    def load(self, claims: Sequence[dispatch.Claimed]) -> list[Loaded]:
+        """Owned runs with live instances, their waiting messages among their inputs."""
+        cached = {claimed.chain_id: self._cache.take(claimed) for claimed in claims}
+        fresh = [claimed for claimed in claims if cached[claimed.chain_id] is None]
+        histories = history.read([claimed.run_id for claimed in fresh]) if fresh else {}
+        workflow_ids = runs.workflow_ids([claimed.run_id for claimed in fresh]) if fresh else {}
+        loaded = []
+        for claimed in claims:
+            instance = cached[claimed.chain_id]
+            if instance is not None:
+                run = OwnedRun(claimed, self._definitions[claimed.definition], instance.info.workflow_id, instance)
+                loaded.append(Loaded(run))
+            else:
+                run = self._new_run(claimed, workflow_ids[claimed.run_id])
+                loaded.append(self._replay(run, histories[claimed.run_id]))
+        good = [one.run for one in loaded if one.error is None]
+        self.reconcile(good)
+        self.read_inbox(good)
+        return loaded
+
+    def reload(self, run: OwnedRun) -> BaseException | None:
+        """Replace the run's instance by a replay of what is committed. The inputs stay."""
+        run.instance.evict()
+        run.instance = self._new_instance(run.claimed, run.workflow_id)
+        return self._replay(run, history.read([run.claimed.run_id])[run.claimed.run_id]).error
+
+    def _new_run(self, claimed: dispatch.Claimed, workflow_id: str) -> OwnedRun:
+        instance = self._new_instance(claimed, workflow_id)
+        return OwnedRun(claimed, self._definitions[claimed.definition], workflow_id, instance)
+
+    def _new_instance(self, claimed: dispatch.Claimed, workflow_id: str) -> Instance:
+        definition = self._definitions[claimed.definition]
+        info = RunInfo(
+            workflow_id=workflow_id,
+            run_id=claimed.run_id,
+            chain_id=claimed.chain_id,
+            name=definition.name,
+            queue=claimed.queue,
+        )
+        return Instance(definition, info)
+
+    def _replay(self, run: OwnedRun, recorded: Sequence[events.Recorded]) -> Loaded:
+        try:
+            with self._watchdog.watching(run):
+                first: Drain | None = run.instance.replay(self._touching(recorded))
+            if first is not None:
+                self._drainer.record(run, first)
+        except BaseException as error:
+            self._watchdog.leave()
+            return Loaded(run, error)
+        return Loaded(run)
+
+    def _touching(self, recorded: Iterable[events.Recorded]) -> Iterator[events.Recorded]:
+        for one in recorded:
+            self._watchdog.touch()
+            yield one
+
+    # What was in flight
+
+    def reconcile(self, owned: Sequence[OwnedRun]) -> None:
+        """Find out what became of local activities that some earlier owner had started.
+
+        The order matters: task rows are looked at before the inbox, because a task's result is written as the task
+        row is deleted.
+        """
+        started = [(run, pending) for run in owned for pending in self._started_elsewhere(run)]
+        if not started:
+            return
+        places = {(run.claimed.chain_id, pending.command.key) for run, pending in started}
+        spilled = tasks.existing(places)
+        decided = outcomes.read(places)
+        waiting = inbox.read([run.claimed.chain_id for run, _ in started])
+        answered = {
+            (chain, one.message.key)
+            for chain, rows in waiting.items()
+            for one in rows
+            if isinstance(one.message, messages.ActivityResult)
+        }
+        alive = leases.living({pending.worker for _, pending in started if pending.worker is not None})
+        for run, pending in started:
+            place = (run.claimed.chain_id, pending.command.key)
+            outcome = decided.get(place)
+            if outcome is not None and outcome.result is not None:
+                run.inputs.append(_succeeded(pending, outcome))
+            elif place not in spilled and place not in answered:
+                self._run_again(run, pending, died=pending.worker not in alive)
+
+    def _started_elsewhere(self, run: OwnedRun) -> list[Pending]:
+        """Pending activities whose event says that an owner ran them itself, and that do not run here."""
+        known = set(run.running) | {job.sequence for job in run.draft.local}
+        known |= {one.event.activity for one in run.inputs if _is_outcome(one.event)}  # type: ignore[attr-defined]
+        side = {task.key for task in run.side}
+        return [
+            pending
+            for sequence, pending in run.instance.activities.items()
+            if pending.worker is not None and sequence not in known and pending.command.key not in side
+        ]
+
+    def _run_again(self, run: OwnedRun, pending: Pending, *, died: bool) -> None:
+        """An activity that was started, or was about to be, and left no trace."""
+        command = pending.command
+        if not died:
+            if self._slots.take(is_async=command.definition.is_async):
+                run.draft.local.append(self._drainer.new_job(run, command))
+            else:
+                job = self._drainer.new_job(run, command)
+                run.side.append(draining.unstarted_task(job, run.claimed.queue))
+        elif command.definition.options.at_most_once:
+            run.inputs.append(_interrupted(pending))
+        else:
+            job = self._drainer.new_job(run, command)
+            run.side.append(draining.unstarted_task(job, run.claimed.queue, interruptions=1))
+
+    def read_inbox(self, owned: Sequence[OwnedRun]) -> None:
+        """Queue the messages that wait for these runs and are not among their inputs yet."""
+        waiting = inbox.read([run.claimed.chain_id for run in owned])
+        for run in owned:
+            for one in waiting.get(run.claimed.chain_id, ()):
+                if one.id not in run.messages:
+                    run.messages.add(one.id)
+                    run.inputs.append(draining.input_of(run, one))
+
+
+def _is_outcome(event: events.Event) -> bool:
+    return isinstance(event, events.ActivityCompleted | events.ActivityFailed)
+
+
+def _succeeded(pending: Pending, outcome: outcomes.Outcome) -> Input:
+    result = payload.load(outcome.result or payload.dump(payload.NULL))
+    return Input(events.ActivityCompleted(activity=pending.command.sequence, result=result, attempts=outcome.attempt))
+
+
+def _interrupted(pending: Pending) -> Input:
+    failure = Failure(
+        type=ActivityError.__name__,
+        message="The process that ran this activity died, and at_most_once forbids another attempt.",
+        non_retryable=True,
+    )
+    event = events.ActivityFailed(activity=pending.command.sequence, failure=failure, interrupted=True)
+    settles = pending.command.key if pending.command.definition.options.atomic else None
+    return Input(event, settles=settles)

@@ -1,0 +1,205 @@
+"""What any worker does for all: declare the dead, give back what they had, end overdue attempts."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from django.db import DatabaseError, InterfaceError
+
+from django_durable import conf, instrumentation
+from django_durable.client import messaging
+from django_durable.definitions.workflow import WorkflowDefinition
+from django_durable.exceptions import UnknownDefinition
+from django_durable.history import messages
+from django_durable.history.failures import Failure
+from django_durable.models import ActivityTask
+from django_durable.payloads import payload
+from django_durable.store import database, delivery, dispatch, leases, recovery, tasks
+from django_durable.worker import attempts, task_rows
+from django_durable.worker.jobs import Job
+
+logger = logging.getLogger("django_durable.worker")
+
+SLOW_SECONDS = 30.0  # between two rounds of what is never urgent
+RETRY_SECONDS = 0.5  # before a sweep that found locked rows goes on
+
+
+class Maintenance:
+    """A thread with a connection of its own that sweeps when it is asked to, and every 30 seconds anyway."""
+
+    def __init__(
+        self,
+        worker: Callable[[], int | None],
+        *,
+        may_judge: Callable[[], bool],
+        definitions: Mapping[str, WorkflowDefinition[..., Any]],
+        wake: Callable[[], None],
+    ) -> None:
+        self._worker = worker
+        self._may_judge = may_judge
+        self._definitions = definitions
+        self._wake = wake
+        self._asked = threading.Event()
+        self._stopped = False
+        self._slow_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="durable-maintenance", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._asked.set()
+
+    def ask(self) -> None:
+        """There is something to sweep."""
+        self._asked.set()
+
+    def _run(self) -> None:
+        database.own_connection()
+        while not self._stopped:
+            try:
+                self._sweep()
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("A sweep was interrupted and will be repeated: %s", error)
+                database.discard()
+            except Exception:
+                logger.exception("A sweep failed and will be repeated.")
+                database.discard()
+            self._asked.wait(SLOW_SECONDS)
+            self._asked.clear()
+        database.discard()
+
+    def _sweep(self) -> None:
+        worker = self._worker()
+        if worker is None:
+            return
+        if self._may_judge():
+            for dead in leases.declare_dead(by=worker):
+                logger.warning("Worker %s is declared dead: its lease has expired.", dead)
+                instrumentation.send(instrumentation.worker_died, worker=dead, by=worker)
+        recovered = recover()
+        recovered += fail_overdue()
+        if time.monotonic() >= self._slow_at:
+            self._slow_at = time.monotonic() + SLOW_SECONDS
+            self._slow_round()
+        if recovered:
+            self._wake()
+
+    def _slow_round(self) -> None:
+        for definition, count in dispatch.postpone_unknown(leases.registered_definitions()):
+            logger.warning("%d runs are due, but no live worker has the workflow %s.", count, definition)
+        for key, definition_ in self._definitions.items():
+            if dispatch.offer_blocked(key, definition_.fingerprint):
+                self._wake()
+        recovery.forget_old_workers()
+
+
+def recover() -> int:
+    """Give back everything that dead workers have; returns how much it was. Goes on where another sweep stopped."""
+    total = 0
+    dead = recovery.dead_workers_with_work()
+    if not dead:
+        return 0
+    for run, where in recovery.park_stuck(dead):
+        logger.error("Run %s is parked: its code at %s made its worker give up.", run, where or "an unknown place")
+    while chains := recovery.release_chains(dead):
+        total += len(chains)
+    while released := _release_tasks(dead):
+        total += released
+    if total:
+        logger.warning("Recovered %d runs and activities of dead workers %s.", total, dead)
+    return total
+
+
+def _release_tasks(dead: list[int]) -> int:
+    """One batch of dead workers' tasks: tried again, or failed as interrupted."""
+    with database.writing():
+        abandoned = recovery.abandoned_tasks(dead)
+        reports = []
+        for task in abandoned:
+            if _may_try_again(task):
+                tasks.interrupt(task)
+            else:
+                reports.append(_interrupted(task))
+        busy, woken = delivery.deliver(reports)
+    for chain in woken:
+        messaging.hint(chain)
+    return len(abandoned) - len(busy)
+
+
+def _may_try_again(task: ActivityTask) -> bool:
+    if task.interruptions + 1 > conf.current().MAX_INTERRUPTIONS:
+        return False
+    try:
+        return not task_rows.load_options(task.name, task.options).options.at_most_once
+    except UnknownDefinition:
+        return True  # some worker that has the activity decides when it is interrupted again
+
+
+def _interrupted(task: ActivityTask) -> delivery.Report:
+    failure = Failure(
+        type="Interrupted",
+        message=f"The processes that ran this activity died ({task.interruptions + 1} times).",
+        non_retryable=True,
+    )
+    return _report(task, failure, interrupted=True)
+
+
+def fail_overdue() -> int:
+    """End attempts whose deadline has passed, whoever holds them; returns how many there were."""
+    with database.writing():
+        overdue = tasks.overdue()
+        reports = [_timed_out(task) for task in overdue]
+        _, woken = delivery.deliver([report for report in reports if report is not None])
+    for chain in woken:
+        messaging.hint(chain)
+    return len(overdue)
+
+
+def _timed_out(task: ActivityTask) -> delivery.Report | None:
+    error = TimeoutError(f"Activity {task.name} took longer than its start_to_close of {task.start_to_close}.")
+    failure = Failure(type="TimeoutError", message=str(error))
+    try:
+        definition = task_rows.load_options(task.name, task.options)
+    except UnknownDefinition:
+        return None
+    job = Job(
+        definition=definition,
+        input=payload.NULL,
+        chain_id=task.chain_id,
+        run_id=task.run_id,
+        workflow_id=task.workflow_id,
+        sequence=task.scheduled,
+        key=task.key,
+        worker=task.worker or 0,
+        attempt=task.attempt,
+        interruptions=task.interruptions,
+    )
+    delay = attempts.retry_delay(job, error)
+    if delay is None:
+        return _report(task, failure, timeout="start_to_close")
+    return delivery.Report(held=_held(task), delay=delay, failure=msgspec.json.encode(failure).decode())
+
+
+def _report(task: ActivityTask, failure: Failure, **ending: Any) -> delivery.Report:
+    outcome = messages.ActivityResult(
+        key=task.key, failure=failure, attempts=task.attempt - task.interruptions, **ending
+    )
+    return delivery.Report(held=_held(task), outcome=outcome, settles=_is_atomic(task))
+
+
+def _held(task: ActivityTask) -> tasks.Held:
+    return tasks.Held(task.chain_id, task.key, task.worker or 0, task.attempt)
+
+
+def _is_atomic(task: ActivityTask) -> bool:
+    try:
+        return task_rows.load_options(task.name, task.options).options.atomic
+    except UnknownDefinition:
+        return True

@@ -1,0 +1,132 @@
+"""A run that this worker owns, and what it wants written next."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django_durable.definitions.workflow import WorkflowDefinition
+from django_durable.engine.instance import Instance
+from django_durable.history import events
+from django_durable.store import dispatch, flush, history, runs, tasks
+from django_durable.worker.jobs import Job
+
+
+class Input(NamedTuple):
+    """Something that reached a run and is not yet in its history, with what must be written together with it."""
+
+    event: events.Event
+    message: int | None = None  # inbox row that it came from
+    held: tasks.Held | None = None  # task row whose outcome it is
+    settles: str | None = None  # key of the atomic activity that it decides against
+
+
+class Draft:
+    """What the drains since the last commit want written: dropped whole if something else reached the run first."""
+
+    __slots__ = ("applied", "cancelled", "ending", "events", "local", "size", "spilled")
+
+    def __init__(self) -> None:
+        self.applied: list[Input] = []
+        self.events: list[history.Row] = []
+        self.size = 0
+        self.local: list[Job] = []
+        self.spilled: list[tasks.NewTask] = []
+        self.cancelled: list[tuple[str, bool]] = []  # key, whether it is atomic
+        self.ending: runs.Ending | None = None
+
+    def add(self, row: history.Row) -> None:
+        self.events.append(row)
+        self.size += len(row.data)
+
+    def forget(self, key: str) -> list[Job]:
+        """The workflow gave this activity up before it was started; returns jobs whose slots are free again."""
+        self.spilled = [task for task in self.spilled if task.key != key]
+        given_up = [job for job in self.local if job.key == key]
+        self.local = [job for job in self.local if job.key != key]
+        return given_up
+
+
+class OwnedRun:
+    """One run in this worker's hands. Lives from the claim to the release; its instance may be replaced meanwhile."""
+
+    __slots__ = (
+        "busy_until",
+        "claimed",
+        "definition",
+        "draft",
+        "idle_since",
+        "inputs",
+        "instance",
+        "messages",
+        "progressed",
+        "running",
+        "side",
+        "stale",
+        "timer",
+        "tries",
+        "workflow_id",
+    )
+
+    def __init__(
+        self,
+        claimed: dispatch.Claimed,
+        definition: WorkflowDefinition[..., Any],
+        workflow_id: str,
+        instance: Instance,
+    ) -> None:
+        self.claimed = claimed
+        self.definition = definition
+        self.workflow_id = workflow_id
+        self.instance = instance
+        self.inputs: deque[Input] = deque()
+        self.messages: set[int] = set()  # inbox rows that are among the inputs or applied already
+        self.running: dict[int, Job] = {}  # local activities by the sequence of their ActivityScheduled
+        self.side: list[tasks.NewTask] = []  # task rows to write that no drain asked for: retries, interruptions
+        self.draft = Draft()
+        self.timer: tuple[datetime, int] | None = None  # the one that the engine's heap knows
+        self.busy_until = 0.0  # time.monotonic() before which its row is not tried again
+        self.tries = 0  # how often its end found that something else had come first
+        self.idle_since: float | None = None
+        self.progressed = False
+        self.stale = False  # its instance is to be replaced by a replay before the next input
+
+    def __repr__(self) -> str:
+        return f"<owned run {self.claimed.run_id} of {self.workflow_id}>"
+
+    @property
+    def wants_write(self) -> bool:
+        return bool(self.draft.events or self.draft.applied or self.side)
+
+    def write(self) -> flush.RunWrite:
+        """Everything that this run wants written, as one value."""
+        draft = self.draft
+        return flush.RunWrite(
+            chain_id=self.claimed.chain_id,
+            run_id=self.claimed.run_id,
+            epoch=self.claimed.epoch,
+            events=tuple(draft.events),
+            consumed=tuple(one.message for one in draft.applied if one.message is not None),
+            spilled=(*self.side, *draft.spilled),
+            finished=tuple(one.held for one in draft.applied if one.held is not None),
+            cancelled=tuple(key for key, _ in draft.cancelled),
+            settled=(
+                *(one.settles for one in draft.applied if one.settles is not None),
+                *(key for key, atomic in draft.cancelled if atomic),
+            ),
+            ending=draft.ending,
+            reopens=self.tries > 0,
+        )
+
+    def sequence_of(self, key: str) -> int | None:
+        """The pending activity that has this idempotency key. A key ends with the sequence that it was made from."""
+        guess = key.rpartition("-")[2]
+        if guess.isdigit():
+            pending = self.instance.activities.get(int(guess))
+            if pending is not None and pending.command.key == key:
+                return int(guess)
+        for sequence, pending in self.instance.activities.items():
+            if pending.command.key == key:
+                return sequence
+        return None

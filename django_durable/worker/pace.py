@@ -1,0 +1,49 @@
+"""How often a worker looks at the database: at once while there is work, ever more rarely while there is none."""
+
+from __future__ import annotations
+
+import random
+import time
+
+SHORTEST = 0.01  # seconds; doubled after every look that finds nothing
+MESSAGES_BACKOFF = 20  # the inbox is searched at most this many times its own duration apart
+
+
+class Pace:
+    """Decides when the next look is due. ``time.monotonic()`` seconds throughout."""
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+        self._pause = SHORTEST
+        self._next = 0.0
+        self._messages = 0.0
+
+    def is_due(self) -> bool:
+        return time.monotonic() >= self._next
+
+    def wants_messages(self) -> bool:
+        """Whether the search through all inboxes has paid for its last duration."""
+        return time.monotonic() >= self._messages
+
+    def until_next(self) -> float:
+        return max(0.0, self._next - time.monotonic())
+
+    def hurry(self) -> None:
+        """Somebody said that there is something: look now."""
+        self._pause = SHORTEST
+        self._next = 0.0
+
+    def looked(self, *, found: bool, more: bool, took: float, until_due: float | None) -> None:
+        """A look is over. ``more``: it took all it could, so there is probably more."""
+        now = time.monotonic()
+        self._messages = now + took * MESSAGES_BACKOFF
+        if more:
+            self._next = now
+        elif found:
+            self._pause = SHORTEST
+            self._next = now + self._pause
+        else:
+            self._next = now + self._pause * random.uniform(0.9, 1.1)
+            self._pause = min(self._pause * 2, self._longest)
+        if until_due is not None:
+            self._next = min(self._next, now + max(until_due, 0.0))

@@ -1,0 +1,195 @@
+"""Giving runs up: parked because they cannot go on here, or handed over because this worker stops."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+
+from django_durable import instrumentation
+from django_durable.exceptions import NonDeterminismError, WorkflowStuck, WorkflowSuspended
+from django_durable.history import blocking, events, messages
+from django_durable.history.blocking import Block
+from django_durable.payloads import payload
+from django_durable.store import delivery, dispatch, flush, inbox, leases, runs, tasks
+from django_durable.worker import task_rows
+from django_durable.worker.executors import Slots
+from django_durable.worker.flushing import Flusher
+from django_durable.worker.holdings import Holdings
+from django_durable.worker.ownership import Draft, Input, OwnedRun
+
+logger = logging.getLogger("django_durable.worker")
+
+FIRST_PAUSE = timedelta(seconds=30)  # before a blocked run is tried again; doubled each time
+LONGEST_PAUSE = timedelta(hours=1)
+
+
+class Parking:
+    """What happens to runs that leave this worker other than by ending or falling asleep."""
+
+    def __init__(self, worker: int, holdings: Holdings, slots: Slots, flusher: Flusher) -> None:
+        self._worker = worker
+        self._holdings = holdings
+        self._slots = slots
+        self._flusher = flusher
+
+    def is_the_runs_own(self, error: BaseException) -> bool:
+        """Whether a ``BaseException`` came out of workflow code and is no reason to stop the worker."""
+        return isinstance(error, WorkflowSuspended)
+
+    # Blocked
+
+    def park(self, run: OwnedRun, error: BaseException, *, where: str = "") -> None:
+        """The engine cannot go on with this run: it waits for other code, and is tried again now and then."""
+        if isinstance(error, NonDeterminismError):
+            self._park(run, blocking.nondeterminism(error), error)
+        elif isinstance(error, WorkflowStuck):
+            self._park(run, blocking.stuck(where), error)
+        else:
+            logger.error("The engine cannot go on with %r.", run, exc_info=error)
+            self._park(run, blocking.failure(error), error)
+
+    def park_crashing(self, run: OwnedRun, times: int) -> None:
+        """Every worker that had this run died."""
+        self._park(run, blocking.crashing(times), None)
+
+    def let_go_on(self, run: OwnedRun) -> None:
+        """A parked run has been replayed: it goes on by itself."""
+        with leases.fenced(self._worker):
+            dispatch.unhold(self._worker, run.claimed.chain_id)
+            runs.set_going(run.claimed.run_id)
+
+    def _park(self, run: OwnedRun, block: Block, error: BaseException | None) -> None:
+        kept_inputs = [*run.draft.applied, *run.inputs]
+        self._drop_draft(run)
+        self._spill_in_place(run)
+        with leases.fenced(self._worker):
+            self._keep_outcomes(run, kept_inputs)
+            kept = runs.set_blocked(run.claimed.run_id, block)
+            dispatch.park(
+                self._worker,
+                run.claimed.chain_id,
+                blocked_by=run.definition.fingerprint,
+                delay=min(FIRST_PAUSE * 2 ** min(kept.times - 1, 12), LONGEST_PAUSE),
+            )
+        self._holdings.drop(run)
+        run.instance.evict()
+        instrumentation.send(
+            instrumentation.run_blocked,
+            workflow_id=run.workflow_id,
+            run_id=run.claimed.run_id,
+            name=run.definition.name,
+            error=error,
+            block=kept,
+        )
+
+    def _keep_outcomes(self, run: OwnedRun, inputs: Sequence[Input]) -> None:
+        """Outcomes that only this process knows become messages, so that nothing is executed again."""
+        known = []
+        for one in inputs:
+            message = _outcome_message(run, one)
+            if message is None:
+                continue
+            if one.held is not None:
+                self._holdings.reports[one.held] = delivery.Report(
+                    held=one.held, outcome=message, settles=one.settles is not None
+                )
+            else:
+                known.append((run.claimed.chain_id, message))
+        inbox.deliver(known)
+
+    # Again
+
+    def prepare_again(self, run: OwnedRun, draft: Draft, result: flush.Result) -> None:
+        """Put a refused draft's inputs back before those that wait, corrected by what was in the way."""
+        kept = [one for one in draft.applied if one.held not in result.lost]
+        run.inputs.extendleft(reversed([_corrected(run, one, result) for one in kept]))
+        for (chain, key), outcome in result.succeeded.items():
+            if chain == run.claimed.chain_id and not any(_key_of(run, one) == key for one in run.inputs):
+                success = events.ActivityCompleted(
+                    activity=int(key.rpartition("-")[2]), result=payload.load(outcome.result or "")
+                )
+                run.inputs.appendleft(Input(success))
+
+    def still_ours(self, run: OwnedRun) -> bool:
+        """Whether the run is this worker's under the same claim; if so, senders are asked to step back."""
+        with leases.fenced(self._worker):
+            mine = dispatch.owned(self._worker).get(run.claimed.chain_id) == run.claimed.epoch
+            if mine:
+                dispatch.set_closing([run.claimed.chain_id], self._worker)
+        return mine
+
+    # Handing over
+
+    def hand_over(self, owned: Sequence[OwnedRun]) -> None:
+        """Turn running local activities into task rows that this worker holds, so that their runs can be released."""
+        moving = [run for run in owned if run.running]
+        for run in moving:
+            self._spill_in_place(run)
+            if not run.inputs and not run.wants_write:
+                run.idle_since = run.idle_since or 0.0
+
+    def _spill_in_place(self, run: OwnedRun) -> None:
+        jobs = [job for job in run.running.values() if job.held is None]
+        if not jobs and not run.side:
+            return
+        new = [task_rows.task_of(job, queue=run.claimed.queue, in_place=True) for job in jobs]
+        result, refused = self._flusher.write(
+            [
+                flush.RunWrite(
+                    chain_id=run.claimed.chain_id,
+                    run_id=run.claimed.run_id,
+                    epoch=run.claimed.epoch,
+                    spilled=(*run.side, *new),
+                )
+            ]
+        )
+        if refused or result.verdicts.get(run.claimed.chain_id) is not flush.Verdict.WRITTEN:
+            return
+        run.side = []
+        for job in jobs:
+            job.held = tasks.Held(job.chain_id, job.key, job.worker, job.attempt)
+        run.running.clear()
+
+    def _drop_draft(self, run: OwnedRun) -> None:
+        for job in run.draft.local:
+            self._slots.give_back(is_async=job.definition.is_async)
+        run.draft = Draft()
+        run.inputs.clear()
+
+
+def _outcome_message(run: OwnedRun, one: Input) -> messages.ActivityResult | None:
+    """A local outcome as a message; None for what is in the inbox or comes again by itself."""
+    event = one.event
+    if one.message is not None or not isinstance(event, events.ActivityCompleted | events.ActivityFailed):
+        return None
+    key = _key_of(run, one)
+    if isinstance(event, events.ActivityCompleted):
+        return messages.ActivityResult(key=key, result=event.result, attempts=event.attempts)
+    return messages.ActivityResult(
+        key=key,
+        failure=event.failure,
+        attempts=event.attempts,
+        timeout=event.timeout,
+        interrupted=event.interrupted,
+    )
+
+
+def _key_of(run: OwnedRun, one: Input) -> str:
+    activity = getattr(one.event, "activity", 0)
+    return f"{run.claimed.run_id.hex}-{activity}"
+
+
+def _corrected(run: OwnedRun, one: Input, result: flush.Result) -> Input:
+    """An input that decided against an atomic activity that has succeeded becomes that success."""
+    if one.settles is None:
+        return one
+    outcome = result.succeeded.get((run.claimed.chain_id, one.settles))
+    if outcome is None or outcome.result is None:
+        return one
+    event = events.ActivityCompleted(
+        activity=getattr(one.event, "activity", 0),
+        result=payload.load(outcome.result),
+        attempts=outcome.attempt,
+    )
+    return Input(event, message=one.message, held=one.held)

@@ -1,0 +1,109 @@
+"""What follows from the end of an attempt: an input of its run, another attempt, or a report to another worker."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import msgspec
+
+from django_durable import instrumentation
+from django_durable.history import messages
+from django_durable.history.failures import Failure
+from django_durable.store import delivery
+from django_durable.worker import attempts, draining, task_rows
+from django_durable.worker.executors import Slots
+from django_durable.worker.holdings import Holdings
+from django_durable.worker.jobs import Finished, Job
+from django_durable.worker.ownership import Input, OwnedRun
+
+
+class Results:
+    """Turns finished attempts into what the engine writes next."""
+
+    def __init__(self, worker: int, holdings: Holdings, slots: Slots) -> None:
+        self._worker = worker
+        self._holdings = holdings
+        self._slots = slots
+        self.count = 0  # attempts that have ended, for the progress line
+
+    def take(self, finished: Finished) -> None:
+        """An executor has reported the end of an attempt: its slot is free."""
+        job = finished.job
+        self.count += 1
+        self._holdings.jobs.discard(job)
+        self._slots.give_back(is_async=job.definition.is_async)
+        if job.timed_out:
+            self._slots.lost -= 0 if job.definition.is_async else 1
+        elif job.worker == self._worker:  # else it was begun under an id that has been declared dead
+            self.conclude(finished)
+
+    def time_out(self, job: Job) -> None:
+        """An attempt has passed its start_to_close. A thread cannot be stopped: its slot stays taken until it ends."""
+        if job not in self._holdings.jobs or job.timed_out:
+            return
+        job.timed_out = True
+        self._slots.lost += 0 if job.definition.is_async else 1
+        self._slots.give_up(job)
+        error = TimeoutError(
+            f"Activity {job.definition.name} took longer than its start_to_close of {job.start_to_close}."
+        )
+        self.conclude(
+            Finished(
+                job=job,
+                failure=Failure(type="TimeoutError", message=str(error)),
+                retry_after=attempts.retry_delay(job, error),
+                timeout="start_to_close",
+            )
+        )
+
+    def conclude(self, finished: Finished) -> None:
+        """Hand an outcome to whoever waits for it."""
+        job = finished.job
+        run = self._holdings.run_of(job)
+        if run is not None:
+            run.running.pop(job.sequence, None)
+            self._holdings.wake(run)
+        if finished.lost:
+            return
+        if finished.retry_after is not None:
+            self._again(finished, run, finished.retry_after)
+        elif run is not None and job.sequence in run.instance.activities:
+            event = draining.outcome_event(job.sequence, message_of(finished))
+            run.inputs.append(Input(event, held=job.held, settles=job.key if settles(finished) else None))
+        elif job.held is not None:
+            self._holdings.reports[job.held] = delivery.Report(
+                held=job.held, outcome=message_of(finished), settles=settles(finished)
+            )
+
+    def _again(self, finished: Finished, run: OwnedRun | None, delay: timedelta) -> None:
+        job = finished.job
+        failure = msgspec.json.encode(finished.failure).decode()
+        instrumentation.send(
+            instrumentation.activity_retried,
+            workflow_id=job.workflow_id,
+            run_id=job.run_id,
+            name=job.definition.name,
+            attempt=job.attempt,
+            error=finished.failure,
+            delay=delay,
+        )
+        if job.held is not None:
+            self._holdings.reports[job.held] = delivery.Report(held=job.held, delay=delay, failure=failure)
+        elif run is not None and job.sequence in run.instance.activities:
+            run.side.append(task_rows.task_of(job, queue=run.claimed.queue, delay=delay, failure=failure))
+
+
+def message_of(finished: Finished) -> messages.ActivityResult:
+    """The final outcome of an attempt as the message that tells its run."""
+    return messages.ActivityResult(
+        key=finished.job.key,
+        result=finished.result,
+        failure=finished.failure,
+        attempts=finished.job.failures,
+        timeout=finished.timeout,
+    )
+
+
+def settles(finished: Finished) -> bool:
+    """Whether this outcome decides against an atomic activity that might yet succeed elsewhere."""
+    return finished.failure is not None and finished.job.definition.options.atomic

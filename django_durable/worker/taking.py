@@ -1,0 +1,186 @@
+"""Taking on work: claims of runs and tasks, as far as there is room for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django_durable.definitions.workflow import WorkflowDefinition
+from django_durable.payloads import payload
+from django_durable.store import clock, dispatch, look, outcomes, tasks
+from django_durable.worker import task_rows
+from django_durable.worker.executors import Slots
+from django_durable.worker.holdings import Holdings
+from django_durable.worker.jobs import Finished, Job
+from django_durable.worker.loading import Loader
+from django_durable.worker.ownership import OwnedRun
+from django_durable.worker.pace import Pace
+from django_durable.worker.parking import Parking
+from django_durable.worker.results import Results
+
+MOST_RUNS = 256  # in one claim
+SPARE_RUNS = 16  # claimed although no slot is free, when the slots are taken by attempts that last
+LASTING = 0.1  # seconds without any attempt ending after which the ones in the slots are taken to last
+MOST_OWNED = 10_000
+
+
+@dataclass(slots=True, kw_only=True)
+class Taken:
+    """What one look has brought: runs that are loaded and ready, jobs to start at once."""
+
+    runs: list[OwnedRun] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
+    tasks: int = 0
+
+
+class Taking:
+    """Looks at the database at its own pace and takes what fits."""
+
+    def __init__(
+        self,
+        worker: int,
+        *,
+        holdings: Holdings,
+        slots: Slots,
+        loader: Loader,
+        parking: Parking,
+        results: Results,
+        queues: tuple[str, ...],
+        definitions: Mapping[str, WorkflowDefinition[..., Any]],
+        activities: tuple[tuple[str, bool], ...],
+        longest_poll: float,
+    ) -> None:
+        self.pace = Pace(longest_poll)
+        self.found_nothing = False  # at the last look
+        self._worker = worker
+        self._holdings = holdings
+        self._slots = slots
+        self._loader = loader
+        self._parking = parking
+        self._results = results
+        self._queues = queues
+        self._definitions = definitions
+        self._names = {
+            is_async: tuple(name for name, kind in activities if kind is is_async) for is_async in (False, True)
+        }
+        self._suspect = False  # a suspect run is owned: nothing else is taken meanwhile
+        self._ended = (0, 0.0)  # attempts that had ended, and when that number last changed
+
+    def is_due(self) -> bool:
+        return self.pace.is_due()
+
+    def take(self, time_estimate: clock.Estimate) -> Taken:
+        """One look, and everything that follows from what it claims."""
+        wanted = self._wanted()
+        began = time.monotonic()
+        seen = look.look(wanted)
+        if seen.time is not None:
+            time_estimate.update(seen.time)
+        self.found_nothing = not seen.anything
+        until_due = None
+        if seen.next_due is not None:
+            until_due = (seen.next_due - time_estimate.now()).total_seconds()
+        self.pace.looked(
+            found=seen.anything,
+            more=self._may_be_more(wanted, seen),
+            took=time.monotonic() - began,
+            until_due=until_due,
+        )
+        taken = Taken(tasks=len(seen.tasks))
+        self._load(seen.runs, taken)
+        self._prepare(seen.tasks, taken)
+        self._loader.read_inbox([run for run in map(self._holdings.owned.get, seen.messages_for) if run is not None])
+        for chain in seen.messages_for:
+            run = self._holdings.owned.get(chain)
+            if run is not None and run.inputs:
+                self._holdings.wake(run)
+        return taken
+
+    def _wanted(self) -> look.Wanted:
+        alone = not self._holdings.owned and not self._holdings.jobs
+        self._suspect = self._suspect and bool(self._holdings.owned)
+        return look.Wanted(
+            worker=self._worker,
+            queues=self._queues,
+            definitions=self._definitions,
+            runs=0 if self._suspect else self._room_for_runs(),
+            suspects=1 if alone else 0,
+            activities=tuple(
+                (names, 0 if self._suspect else max(0, self._slots.free(is_async=is_async)))
+                for is_async, names in self._names.items()
+            ),
+            messages=self.pace.wants_messages(),
+        )
+
+    def _room_for_runs(self) -> int:
+        """As many runs as there are slots that no owned run is about to need."""
+        if len(self._holdings.owned) >= MOST_OWNED:
+            return 0
+        free = self._slots.free() - self._holdings.active() + sum(1 for job in self._holdings.jobs if job.held is None)
+        room = min(MOST_RUNS, free, self._slots.free())
+        if room > 0:
+            return room
+        return SPARE_RUNS if self._are_lasting() else 0
+
+    def _are_lasting(self) -> bool:
+        count, now = self._results.count, time.monotonic()
+        if self._ended[0] != count:
+            self._ended = (count, now)
+        return now - self._ended[1] > LASTING
+
+    def _may_be_more(self, wanted: look.Wanted, seen: look.Seen) -> bool:
+        if wanted.runs and len(seen.runs) >= wanted.runs:
+            return True
+        return any(limit and len(seen.tasks) >= limit for _, limit in wanted.activities)
+
+    # Runs
+
+    def _load(self, claims: list[dispatch.Claimed], taken: Taken) -> None:
+        if not claims:
+            return
+        for loaded in self._loader.load(claims):
+            run, claimed = loaded.run, loaded.run.claimed
+            self._holdings.owned[claimed.chain_id] = run
+            self._suspect = self._suspect or claimed.recoveries >= dispatch.SUSPECT_AFTER
+            if claimed.recoveries >= dispatch.PARK_AFTER:
+                self._parking.park_crashing(run, claimed.recoveries)
+            elif loaded.error is not None:
+                self._parking.park(run, loaded.error)
+            else:
+                if claimed.hold is not None:
+                    self._parking.let_go_on(run)
+                self._holdings.wake(run)
+                taken.runs.append(run)
+
+    # Tasks
+
+    def _prepare(self, claimed: list[tasks.ClaimedTask], taken: Taken) -> None:
+        """Jobs for claimed tasks; an atomic activity that has its outcome already is not executed again."""
+        jobs = [self._job(task) for task in claimed]
+        atomic = {(job.chain_id, job.key) for job in jobs if job.definition.options.atomic}
+        decided = outcomes.read(atomic) if atomic else {}
+        for job in jobs:
+            outcome = decided.get((job.chain_id, job.key))
+            if outcome is not None and outcome.result is not None:
+                self._results.conclude(Finished(job=job, result=payload.load(outcome.result)))
+            elif self._slots.take(is_async=job.definition.is_async):
+                taken.jobs.append(job)
+            elif job.held is not None:
+                tasks.give_back(job.held)
+
+    def _job(self, task: tasks.ClaimedTask) -> Job:
+        return Job(
+            definition=task_rows.load_options(task.name, task.options),
+            input=payload.load(task.input),
+            chain_id=task.held.chain_id,
+            run_id=task.run_id,
+            workflow_id=task.workflow_id,
+            sequence=task.scheduled,
+            key=task.held.key,
+            worker=task.held.worker,
+            attempt=task.held.attempt,
+            interruptions=task.interruptions,
+            held=task.held,
+        )

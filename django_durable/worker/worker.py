@@ -1,0 +1,299 @@
+"""A worker: its threads, its lease, its life from registration to the last release."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from uuid import UUID
+
+from django.db import DatabaseError, InterfaceError
+
+from django_durable import __version__, conf, instrumentation, transports
+from django_durable.definitions.registry import registry
+from django_durable.store import database, leases
+from django_durable.transports.base import Listener
+from django_durable.worker.engine import Engine
+from django_durable.worker.executors import AsyncExecutor, Slots, ThreadExecutor
+from django_durable.worker.flushing import Stopped
+from django_durable.worker.heartbeat import Heartbeat
+from django_durable.worker.instances import InstanceCache
+from django_durable.worker.jobs import Finished
+from django_durable.worker.maintenance import Maintenance
+from django_durable.worker.watchdog import Watchdog
+
+logger = logging.getLogger("django_durable.worker")
+
+SWITCH_INTERVAL = 0.0005  # seconds; with CPU-bound activities the engine gets 25 times as many turns as with 0.005
+LISTENING_POLL = 2.5  # seconds between looks of an idle worker that transports wake
+SILENT_POLL = 0.5
+WATCH_SECONDS = 0.25
+GIVE_UP_SHARE = 1 / 3  # of the lease: a worker whose engine is stuck for longer ends itself
+AUDIT_SECONDS = 15.0
+EXIT_STUCK = 70  # EX_SOFTWARE of sysexits.h
+EXIT_LOST_SLOTS = 75  # EX_TEMPFAIL: a supervisor should start a new process
+
+
+class Worker:
+    """Carries runs and activities of some queues. ``start`` returns at once, ``join`` waits for the end."""
+
+    def __init__(
+        self,
+        *,
+        queues: tuple[str, ...] | None = None,
+        concurrency: int | None = None,
+        burst: bool = False,
+        may_exit: bool = False,
+    ) -> None:
+        """``burst``: end when nothing is due. ``may_exit``: a stuck engine may end the whole process."""
+        settings = conf.current()
+        self.queues = queues or tuple(settings.QUEUES)
+        self.id: int | None = None
+        self.exit_code = 0
+        self.engine: Engine | None = None
+        self._burst = burst
+        self._may_exit = may_exit
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+        self._started_at = 0.0
+        self._drain_until = 0.0
+        self._definitions = {one.key: one for one in registry.workflows()}
+        self._activities = tuple((one.name, one.is_async) for one in registry.activities())
+        threads = ThreadExecutor(concurrency or settings.CONCURRENCY, self._report)
+        self._slots = Slots(threads, AsyncExecutor(settings.ASYNC_CONCURRENCY, self._report))
+        self._watchdog = Watchdog()
+        self._cache = InstanceCache()
+        self._listeners: list[Listener] = []
+        self._heartbeat = Heartbeat(lambda: self.id, self._progress, self._ask_for_sweep)
+        self._maintenance = Maintenance(
+            lambda: self.id,
+            may_judge=self._heartbeat.may_judge,
+            definitions=self._definitions,
+            wake=self._wake,
+        )
+        self._thread = threading.Thread(target=self._run, name="durable-engine", daemon=True)
+
+    # Life
+
+    def start(self) -> None:
+        """Begin to work in threads of its own."""
+        self._started_at = time.monotonic()
+        if sys.getswitchinterval() > SWITCH_INTERVAL:
+            sys.setswitchinterval(SWITCH_INTERVAL)
+        self._thread.start()
+        self._heartbeat.start()
+        self._maintenance.start()
+        threading.Thread(target=self._watch, name="durable-watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        """Take nothing more, hand runs over, wait for running activities up to ``DRAIN_SECONDS``, then end."""
+        self._drain_until = time.monotonic() + conf.current().DRAIN_SECONDS
+        self._stopping.set()
+        self._wake()
+
+    def force_stop(self) -> None:
+        """End now: what still runs counts as interrupted, and other workers may take everything at once."""
+        self._ended.set()
+        if self.id is not None:
+            leases.retire(self.id)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the end; whether it has come."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ended.is_set()
+
+    # The engine's thread
+
+    def _run(self) -> None:
+        database.own_connection()
+        try:
+            while not self._ended.is_set():
+                self._live_once()
+        except Stopped:
+            logger.warning("Stopped while the database did not answer; other workers take over when the lease ends.")
+        except BaseException:
+            logger.critical("The engine has failed; this worker ends.", exc_info=True)
+            self.exit_code = 1
+            raise
+        finally:
+            self._finish()
+
+    def _live_once(self) -> None:
+        """From a registration to the end of the worker, or to its declared death."""
+        if not self._register():
+            self._ended.set()
+            return
+        assert self.engine is not None
+        try:
+            self._serve(self.engine)
+            self._retire()
+            self._ended.set()
+        except leases.WorkerFenced:
+            logger.warning("Worker %s was declared dead; it drops everything and registers anew.", self.id)
+            instrumentation.send(instrumentation.worker_fenced, worker=self.id)
+            self.engine.abandon()
+            database.discard()
+
+    def _register(self) -> bool:
+        """Get an id. False: told to stop before the database answered."""
+        while not self._is_forced() and not self._stopping.is_set():
+            try:
+                self.id = leases.register(
+                    f"{socket.gethostname()}:{os.getpid()}",
+                    queues=self.queues,
+                    definitions=sorted(self._definitions),
+                    concurrency=self._slots.thread_capacity(),
+                    release=__version__,
+                )
+                break
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("This worker cannot register yet: %s", error)
+                database.discard()
+                self._stopping.wait(1.0)
+        if self.id is None:
+            return False
+        self.engine = self._new_engine(self.id)
+        self._listen(self.id)
+        instrumentation.send(instrumentation.worker_started, worker=self.id, queues=self.queues)
+        return True
+
+    def _new_engine(self, worker: int) -> Engine:
+        longest = conf.current().POLL_SECONDS
+        if longest is None:
+            longest = LISTENING_POLL if any(one.can_wake for one in transports.all()) else SILENT_POLL
+        self._cache.clear()
+        return Engine(
+            worker,
+            slots=self._slots,
+            watchdog=self._watchdog,
+            cache=self._cache,
+            queues=self.queues,
+            definitions=self._definitions,
+            activities=self._activities,
+            longest_poll=longest,
+            stopped=self._is_forced,
+        )
+
+    def _serve(self, engine: Engine) -> None:
+        next_audit = time.monotonic() + AUDIT_SECONDS
+        while not self._is_forced():
+            try:
+                if self._stopping.is_set() and not engine.draining:
+                    leases.announce_stopping(engine.worker)
+                    engine.drain()
+                if time.monotonic() >= next_audit:
+                    engine.audit()
+                    next_audit = time.monotonic() + AUDIT_SECONDS
+                engine.cycle()
+                if self._is_done(engine):
+                    return
+            except (DatabaseError, InterfaceError) as error:
+                self._survive(engine, error)
+                next_audit = 0.0
+
+    def _survive(self, engine: Engine, error: Exception) -> None:
+        """The database failed outside a flush: keep everything, reconnect, then compare notes."""
+        conflict = database.is_conflict(error)
+        logger.log(logging.DEBUG if conflict else logging.WARNING, "The engine meets a database error: %s", error)
+        if not conflict and not database.is_outage(error):
+            raise error
+        database.discard()
+        database.wait_until_usable(engine.gives_up)
+
+    def _is_done(self, engine: Engine) -> bool:
+        if self._slots.lost * 2 > self._slots.thread_capacity() and not self._stopping.is_set():
+            logger.error("Half of the slots are lost to activities that ran out of time; this worker drains and ends.")
+            self.exit_code = EXIT_LOST_SLOTS
+            self.stop()
+        if engine.draining:
+            return engine.is_idle() or time.monotonic() > self._drain_until
+        return self._burst and engine.is_idle() and engine.taking.found_nothing
+
+    def _retire(self) -> None:
+        """The last word: nothing is left under this id, or what is left may be taken at once."""
+        if self.engine is not None:
+            self.engine.abandon()
+        if self.id is not None:
+            leases.retire(self.id)
+            instrumentation.send(
+                instrumentation.worker_stopped, worker=self.id, seconds=time.monotonic() - self._started_at
+            )
+
+    def _finish(self) -> None:
+        self._ended.set()
+        self._heartbeat.stop()
+        self._maintenance.stop()
+        self._slots.close()
+        for listener in self._listeners:
+            listener.close()
+        database.discard()
+
+    def _is_forced(self) -> bool:
+        return self._ended.is_set()
+
+    # What other threads call
+
+    def _report(self, finished: Finished) -> None:
+        if self.engine is not None:
+            self.engine.report(finished)
+
+    def _wake(self) -> None:
+        if self.engine is not None:
+            self.engine.wake()
+
+    def _progress(self) -> int:
+        return self.engine.progress if self.engine is not None else 0
+
+    def _ask_for_sweep(self) -> None:
+        self._maintenance.ask()
+
+    def _listen(self, worker: int) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = [one.listen(self.queues, worker, self._wake) for one in transports.all()]
+
+    # The watchdog's thread
+
+    def _watch(self) -> None:
+        told: UUID | None = None
+        while not self._ended.wait(WATCH_SECONDS):
+            stuck = self._watchdog.check()
+            if stuck is None:
+                told = None
+                continue
+            run, seconds = stuck
+            if told != run.claimed.run_id:
+                told = run.claimed.run_id
+                self._tell_stuck(run.workflow_id, told, run.definition.name, seconds)
+            if self._may_exit and seconds > conf.current().LEASE_SECONDS * GIVE_UP_SHARE:
+                self._give_up(run.claimed.run_id)
+
+    def _tell_stuck(self, workflow_id: str, run_id: UUID, name: str, seconds: float) -> None:
+        where = self._watchdog.where
+        logger.error(
+            "Workflow %s (%s, run %s) keeps the engine busy for %.1f s at %s without awaiting anything; it is stopped.",
+            name, workflow_id, run_id, seconds, where or "an unknown place",
+        )  # fmt: skip
+        instrumentation.send(
+            instrumentation.workflow_stuck,
+            workflow_id=workflow_id,
+            run_id=run_id,
+            name=name,
+            seconds=seconds,
+            where=where,
+        )
+
+    def _give_up(self, run_id: UUID) -> None:
+        """The code cannot be stopped: name it, so that recovery parks it, and hand everything else over by dying."""
+        logger.critical("Run %s cannot be stopped; this worker ends.", run_id)
+        if self.id is not None:
+            leases.retire(self.id, stuck_run=run_id, stuck_where=self._watchdog.where)
+        logging.shutdown()
+        os._exit(EXIT_STUCK)

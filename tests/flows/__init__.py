@@ -1,0 +1,1 @@
+"""Workflows and activities that the integration and end-to-end tests run."""

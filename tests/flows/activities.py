@@ -1,0 +1,165 @@
+"""Activities of the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from datetime import timedelta
+
+from django.db import transaction
+
+from django_durable import ApplicationError, Retry, RetryAfter, durable
+from tests.flows.models import Entry
+
+FAST = Retry(max_attempts=3, initial_interval=timedelta(milliseconds=10), jitter=False)
+
+
+def note(kind: str, key: str) -> None:
+    """Write an effect of the running activity."""
+    current = durable.current_activity()
+    Entry.objects.create(kind=kind, key=key, attempt=current.attempt, worker=str(os.getpid()))
+
+
+@durable.activity
+def nothing(value: int = 0) -> int:
+    return value
+
+
+@durable.activity
+async def nothing_async(value: int = 0) -> int:
+    await asyncio.sleep(0)
+    return value
+
+
+@durable.activity(retry=FAST)
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@durable.activity(retry=FAST)
+def record(kind: str, key: str, seconds: float = 0.0) -> str:
+    """An ordinary effect: at least once."""
+    note(kind, key)
+    time.sleep(seconds)
+    return key
+
+
+@durable.activity(atomic=True, retry=FAST)
+def record_once(kind: str, key: str, seconds: float = 0.0) -> str:
+    """An atomic effect: exactly once."""
+    note(kind, key)
+    time.sleep(seconds)
+    return key
+
+
+@durable.activity(at_most_once=True)
+def record_at_most_once(kind: str, key: str, seconds: float = 0.0) -> str:
+    note(kind, key)
+    time.sleep(seconds)
+    return key
+
+
+@durable.activity(retry=FAST)
+def fail_until(key: str, attempts: int) -> int:
+    """Fails until its attempt is ``attempts``."""
+    attempt = durable.current_activity().attempt
+    note("fail_until", key)
+    if attempt < attempts:
+        raise ConnectionError(f"attempt {attempt} of {key}")
+    return attempt
+
+
+@durable.activity(retry=FAST)
+def fail_always(message: str) -> None:
+    try:
+        raise KeyError("inner")
+    except KeyError as error:
+        raise ValueError(message) from error
+
+
+@durable.activity
+def fail_for_good(message: str) -> None:
+    raise ApplicationError(message, type="CardDeclined", non_retryable=True, data={"code": 51})
+
+
+@durable.activity
+def retry_after(key: str, seconds: float) -> int:
+    attempt = durable.current_activity().attempt
+    note("retry_after", key)
+    if attempt == 1:
+        raise RetryAfter("later", delay=timedelta(seconds=seconds))
+    return attempt
+
+
+@durable.activity(start_to_close=timedelta(seconds=0.2), retry=FAST)
+def too_slow(key: str, seconds: float) -> str:
+    note("too_slow", key)
+    if durable.current_activity().attempt == 1:
+        time.sleep(seconds)
+    return key
+
+
+@durable.activity(atomic=True, retry=Retry(max_attempts=1))
+def roll_back_silently(key: str) -> str:
+    note("silent", key)
+    transaction.set_rollback(True)
+    return key
+
+
+def _explode() -> None:
+    raise RuntimeError("an on_commit hook")
+
+
+@durable.activity(atomic=True, retry=Retry(max_attempts=1))
+def commit_then_raise(key: str) -> str:
+    note("hook", key)
+    transaction.on_commit(_explode)
+    return key
+
+
+@durable.activity(atomic=True, retry=FAST)
+def fail_atomically_once(key: str) -> int:
+    note("atomic_failure", key)
+    attempt = durable.current_activity().attempt
+    if attempt == 1:
+        raise ConnectionError("first attempt")
+    return attempt
+
+
+@durable.activity(queue="elsewhere")
+def elsewhere(key: str) -> str:
+    note("elsewhere", key)
+    return key
+
+
+gates: dict[str, threading.Event] = {}
+
+
+@durable.activity
+def wait_for_gate(name: str) -> str:
+    """Runs until the test opens the gate (same process only)."""
+    gates.setdefault(name, threading.Event()).wait(30)
+    return name
+
+
+@durable.activity
+def describe() -> dict[str, str]:
+    current = durable.current_activity()
+    return {
+        "workflow_id": current.workflow_id,
+        "run_id": str(current.run_id),
+        "key": current.idempotency_key,
+        "attempt": str(current.attempt),
+        "name": current.name,
+    }
+
+
+@durable.activity
+def die_once(key: str) -> str:
+    """Takes its process along, the first time that it runs."""
+    if not Entry.objects.filter(kind="die", key=key).exists():
+        note("die", key)
+        os._exit(9)
+    return key

@@ -1,0 +1,178 @@
+"""Workflows of the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+from typing import Any
+
+from django_durable import ActivityError, Context, durable
+from tests.flows import activities
+
+approved = durable.signal("approved", str)
+
+
+@durable.workflow
+async def echo(ctx: Context, value: Any) -> Any:
+    return value
+
+
+@durable.workflow
+async def chain(ctx: Context, steps: int) -> int:
+    """Sequential no-op activities."""
+    total = 0
+    for _ in range(steps):
+        total = await ctx.activity(activities.add, total, 1)
+    return total
+
+
+@durable.workflow
+async def chain_async(ctx: Context, steps: int) -> int:
+    total = 0
+    for _ in range(steps):
+        total += await ctx.activity(activities.nothing_async, 1)
+    return total
+
+
+@durable.workflow
+async def fan_out(ctx: Context, width: int) -> int:
+    return sum(await asyncio.gather(*(ctx.activity(activities.add, number, 0) for number in range(width))))
+
+
+@durable.workflow
+async def effects(ctx: Context, key: str, steps: int, seconds: float = 0.0) -> list[str]:
+    """Alternates ordinary and exactly-once effects."""
+    done = []
+    for step in range(steps):
+        kind = activities.record_once if step % 2 else activities.record
+        done.append(await ctx.activity(kind, "atomic" if step % 2 else "plain", f"{key}/{step}", seconds))
+    return done
+
+
+@durable.workflow
+async def call(ctx: Context, name: str, args: list[Any]) -> Any:
+    """Calls one activity by name."""
+    return await ctx.activity(durable.activity_named(name), *args)
+
+
+@durable.workflow
+async def catch(ctx: Context, name: str, args: list[Any]) -> dict[str, Any]:
+    """Calls one activity and describes how it failed."""
+    try:
+        await ctx.activity(durable.activity_named(name), *args)
+    except ActivityError as error:
+        return {
+            "type": error.type,
+            "message": error.message,
+            "attempts": error.attempts,
+            "timeout": error.timeout,
+            "interrupted": error.interrupted,
+            "cause": str(error.cause) if error.cause else None,
+            "traceback": bool(error.traceback),
+            "data": error.data,
+        }
+    return {}
+
+
+@durable.workflow
+async def nap(ctx: Context, seconds: float) -> str:
+    await ctx.sleep(timedelta(seconds=seconds))
+    return "rested"
+
+
+@durable.workflow
+async def approval(ctx: Context, patience: float = 60.0) -> str:
+    try:
+        return await ctx.wait_signal(approved, timeout=timedelta(seconds=patience))
+    except TimeoutError:
+        return "nobody came"
+
+
+@durable.workflow
+async def collect_signals(ctx: Context, count: int) -> list[str]:
+    return [await ctx.wait_signal(approved) for _ in range(count)]
+
+
+@durable.workflow
+async def drain_signals(ctx: Context, name: str) -> list[str]:
+    """Takes signals until ``name`` comes."""
+    taken: list[str] = []
+    while not taken or taken[-1] != name:
+        taken.append(await ctx.wait_signal(approved))
+    return taken
+
+
+@durable.workflow
+async def race_with_timer(ctx: Context, seconds: float, limit: float) -> str:
+    try:
+        return await asyncio.wait_for(ctx.activity(activities.record, "race", ctx.info.workflow_id, seconds), limit)
+    except TimeoutError:
+        return "too late"
+
+
+@durable.workflow
+async def race_atomic(ctx: Context, seconds: float, limit: float) -> str:
+    try:
+        return await asyncio.wait_for(
+            ctx.activity(activities.record_once, "race", ctx.info.workflow_id, seconds), limit
+        )
+    except TimeoutError:
+        return "too late"
+
+
+@durable.workflow
+async def clean_up_when_cancelled(ctx: Context, key: str) -> str:
+    try:
+        await ctx.sleep(timedelta(hours=1))
+    except asyncio.CancelledError:
+        await ctx.activity(activities.record, "cleanup", key)
+        raise
+    return "never"
+
+
+@durable.workflow
+async def fail(ctx: Context, message: str) -> None:
+    raise ValueError(message)
+
+
+@durable.workflow
+async def never_ends(ctx: Context) -> None:
+    await asyncio.Event().wait()
+
+
+@durable.workflow
+async def spin(ctx: Context, seconds: float) -> str:
+    """Breaks the rule: keeps the engine busy."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        pass
+    return "done"
+
+
+_versions = {"changed": "add"}
+
+
+@durable.workflow
+async def changing(ctx: Context, value: int) -> int:
+    """Its code can be changed by the test, as a deploy would."""
+    name = _versions["changed"]
+    if name == "add":
+        first = await ctx.activity(activities.add, value, 1)
+    else:
+        first = await ctx.activity(activities.nothing, value)
+    word = await ctx.wait_signal(approved)
+    return first + len(word)
+
+
+@durable.workflow
+async def everything(ctx: Context, key: str) -> dict[str, Any]:
+    """A bit of all that the engine offers."""
+    receipt = await ctx.activity(activities.record_once, "everything", f"{key}/paid")
+    packed, invoiced = await asyncio.gather(
+        ctx.activity(activities.record, "everything", f"{key}/packed"),
+        ctx.activity(activities.record, "everything", f"{key}/invoiced"),
+    )
+    await asyncio.sleep(0.05)
+    word = await ctx.wait_signal(approved, timeout=timedelta(seconds=60))
+    return {"receipt": receipt, "packed": packed, "invoiced": invoiced, "word": word, "id": str(ctx.uuid4())}

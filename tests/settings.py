@@ -1,0 +1,52 @@
+"""Settings of the test suite. ``DURABLE_TEST_DATABASE_URL`` says which database; SQLite is the default.
+
+``DURABLE_TEST_SUFFIX`` is appended to the name of the test database, so that several runs do not meet.
+"""
+
+from __future__ import annotations
+
+import getpass
+import importlib.util
+import os
+import tempfile
+from pathlib import Path
+
+from example_project import database
+from example_project import settings as example
+
+SUFFIX = os.environ.get("DURABLE_TEST_SUFFIX", "")
+DIRECTORY = Path(tempfile.gettempdir()) / f"django_durable_tests_{getpass.getuser()}"
+DIRECTORY.mkdir(mode=0o700, exist_ok=True)
+
+DATABASES = {
+    "default": database.from_url(
+        os.environ.get("DURABLE_TEST_DATABASE_URL") or database.sqlite_url(DIRECTORY / f"unused{SUFFIX}.sqlite3")
+    ),
+}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # A file: threads and processes share it, which ":memory:" cannot be.
+    DATABASES["default"]["TEST"] = {"NAME": str(DIRECTORY / f"test{SUFFIX}.sqlite3")}
+else:
+    DATABASES["default"]["TEST"] = {"NAME": f"test_durable{SUFFIX}"}
+
+SECRET_KEY = "tests only"
+MIDDLEWARE = example.MIDDLEWARE
+TEMPLATES = example.TEMPLATES
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_durable",
+    "example_project.shop",
+]
+if importlib.util.find_spec("tests.flows"):
+    INSTALLED_APPS.append("tests.flows")
+ROOT_URLCONF = "example_project.urls"
+STATIC_URL = "static/"
+USE_TZ = True
+TIME_ZONE = "UTC"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

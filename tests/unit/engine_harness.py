@@ -1,0 +1,187 @@
+"""Runs workflows by hand, without worker or database: every input is given, every command looked at.
+
+``Run.result()`` replays every prefix of what happened in a fresh instance, applies the remaining inputs there, and
+compares the whole history: so each test that uses it is a test of replay as well.
+"""
+
+from __future__ import annotations
+
+import gc
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django_durable.definitions.activity import ActivityDefinition
+from django_durable.definitions.workflow import WorkflowDefinition
+from django_durable.engine.drain import Drain
+from django_durable.engine.instance import Instance, RunInfo
+from django_durable.history import events, failures
+from django_durable.history.events import Event, Recorded
+from django_durable.payloads import codec
+from django_durable.payloads.payload import Payload
+
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+INFO = RunInfo(
+    workflow_id="order-1",
+    run_id=UUID("018f0000-0000-7000-8000-000000000001"),
+    chain_id=UUID("018f0000-0000-7000-8000-000000000001"),
+    name="tests.flow",
+    queue="default",
+)
+
+
+def step(label: str) -> str:
+    """The activity that most tests call; its label tells the calls apart."""
+    return label
+
+
+STEP: ActivityDefinition[[str], str] = ActivityDefinition(step, name="tests.step")
+
+
+def payload(value: Any) -> Payload:
+    return codec.encode(value, what="A value of the test")
+
+
+def workflow(function: Any) -> WorkflowDefinition[..., Any]:
+    return WorkflowDefinition(function, name=f"tests.{function.__name__}")
+
+
+class Run:
+    """A run under the test's hands. ``history`` is what a worker would have written."""
+
+    def __init__(self, definition: WorkflowDefinition[..., Any], *args: Any, seed: int = 7) -> None:
+        self.definition = definition
+        started = events.RunStarted(input=definition.encode_input(args, {}), seed=seed, python="3.11")
+        self.history: list[Recorded] = [Recorded(1, START, started)]
+        self.ends: list[int] = []
+        self.time = START
+        self.instance = Instance(definition, INFO)
+        drain = self.instance.replay(self.history)
+        assert drain is not None
+        self.drain = drain
+        self._write(drain)
+
+    # Inputs
+
+    def complete(self, label: str, value: Any = None, *, after: float = 1) -> Drain:
+        """The call of ``step`` with that label succeeds, with the label as its result unless another is given."""
+        result = payload(label if value is None else value)
+        return self.apply(events.ActivityCompleted(activity=self.pending[label], result=result), after=after)
+
+    def fail(self, label: str, message: str = "broken", *, type: str = "ValueError", after: float = 1) -> Drain:
+        failure = failures.Failure(type=type, message=message)
+        return self.apply(events.ActivityFailed(activity=self.pending[label], failure=failure), after=after)
+
+    def fire(self) -> Drain:
+        """The next timer is due."""
+        following = self.instance.next_timer()
+        assert following is not None, "no timer is running"
+        due, sequence = following
+        self.time = max(self.time, due)
+        return self.apply(events.TimerFired(timer=sequence), after=0)
+
+    def signal(self, name: str, value: Any = None, *, after: float = 1) -> Drain:
+        return self.apply(events.SignalReceived(name=name, payload=payload(value)), after=after)
+
+    def cancel(self, reason: str = "", *, after: float = 1) -> Drain:
+        return self.apply(events.CancelRequested(reason=reason), after=after)
+
+    def apply(self, event: Event, *, after: float = 1) -> Drain:
+        assert self.instance.accepts(event), f"{event} is not accepted"
+        self.time += timedelta(seconds=after)
+        self.drain = self.instance.apply(event, self.time)
+        self._write(self.drain)
+        return self.drain
+
+    def _write(self, drain: Drain) -> None:
+        if drain.input_sequence > 1:
+            self.history.append(Recorded(drain.input_sequence, drain.time, drain.input))
+        self.history += recorded_commands(drain)
+        self.ends.append(len(self.history))
+        assert [item.sequence for item in self.history] == list(range(1, len(self.history) + 1))
+        assert self.instance.sequence == len(self.history)
+
+    # Looking
+
+    @property
+    def pending(self) -> dict[str, int]:
+        """Sequences of pending calls of ``step``, by label."""
+        return {
+            item.command.definition.decode_input(item.command.input)[0][0]: sequence
+            for sequence, item in self.instance.activities.items()
+        }
+
+    @property
+    def commands(self) -> list[str]:
+        """Kinds of the last drain's commands."""
+        return [type(command).__name__ for command in self.drain.commands]
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kinds of all events."""
+        return [type(item.event).__name__ for item in self.history]
+
+    @property
+    def closing(self) -> Event:
+        event = self.history[-1].event
+        assert isinstance(event, events.CLOSING), f"the run is open, it waits at {self.instance.waiting()}"
+        return event
+
+    @property
+    def failure(self) -> failures.Failure:
+        assert isinstance(self.closing, events.RunFailed), self.closing
+        return self.closing.failure
+
+    def result(self) -> Any:
+        """What the workflow returned, after every prefix of its history was replayed and continued."""
+        self.check_replay()
+        assert isinstance(self.closing, events.RunCompleted), self.closing
+        return self.definition.decode_result(self.closing.result)
+
+    # Replaying
+
+    def check_replay(self) -> None:
+        """Whatever prefix a fresh instance starts from, the remaining inputs give the same history."""
+        for end in [1, *self.ends]:
+            assert continued(self.definition, self.history, end) == self.history
+        self.evict()
+
+    def replay(self, definition: WorkflowDefinition[..., Any] | None = None) -> Instance:
+        """A fresh instance at the end of this history, of other code if one is given."""
+        instance = Instance(definition or self.definition, INFO)
+        try:
+            instance.replay(self.history)
+        except BaseException:
+            instance.evict()
+            raise
+        return instance
+
+    def evict(self) -> None:
+        self.instance.evict()
+
+
+def recorded_commands(drain: Drain) -> list[Recorded]:
+    return [Recorded(command.sequence, drain.time, command.event()) for command in drain.commands]
+
+
+def continued(definition: WorkflowDefinition[..., Any], history: list[Recorded], end: int) -> list[Recorded]:
+    """Replay the first ``end`` events in a fresh instance, then apply the inputs among the others."""
+    instance = Instance(definition, INFO)
+    written = list(history[:end])
+    drain = instance.replay(written)
+    if drain is not None:
+        written += recorded_commands(drain)
+    for item in history[end:]:
+        if item.event.is_input:
+            assert instance.accepts(item.event)
+            drain = instance.apply(item.event, item.time)
+            written.append(Recorded(drain.input_sequence, drain.time, drain.input))
+            written += recorded_commands(drain)
+    instance.evict()
+    return written
+
+
+def collect() -> None:
+    """Collect all garbage, several times over: what is freed may free more."""
+    for _ in range(3):
+        gc.collect()
