@@ -6,10 +6,10 @@ from typing import Any
 
 from django.apps import AppConfig, apps
 from django.core.checks import register
-from django.core.signals import setting_changed
+from django.core.signals import request_started, setting_changed
 from django.utils.module_loading import autodiscover_modules
 
-from django_durable import checks, conf
+from django_durable import checks, conf, instrumentation
 from django_durable.definitions.registry import MODULES, registry
 from django_durable.payloads import limits
 
@@ -21,10 +21,15 @@ class DurableConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        # Imported here because it loads models, which Django allows only now.
+        from django_durable.worker import embedded  # noqa: PLC0415
+
         for check in checks.ALL:
             register(check, checks.TAG)
         limits.read_from(_limits)
         setting_changed.connect(_forget_settings, dispatch_uid="durable.settings")
+        request_started.connect(embedded.start_if_configured, dispatch_uid="durable.embedded")
+        instrumentation.run_started.connect(embedded.start_if_configured, dispatch_uid="durable.embedded")
         registry.label_with(_label_of)
         autodiscover_modules(*MODULES)
 

@@ -14,13 +14,13 @@ from django.dispatch import Signal
 logger = logging.getLogger("django_durable")
 
 run_started = Signal()
-"""A run's first drain is committed. ``workflow_id``, ``run_id``, ``name``, ``queue``."""
+"""A start has committed, in the process that called it. ``queue``, ``count``: how many runs at once."""
 
 run_closed = Signal()
-"""A run has ended. ``workflow_id``, ``run_id``, ``name``, ``status``, ``seconds`` since its start."""
+"""A run has ended. ``workflow_id``, ``run_id``, ``name``, ``status``."""
 
 run_blocked = Signal()
-"""A run is parked until other code comes. ``workflow_id``, ``run_id``, ``name``, ``error``."""
+"""A run is parked until other code comes. ``workflow_id``, ``run_id``, ``name``, ``block``: the reason."""
 
 run_recovered = Signal()
 """A run was taken over from a dead worker. ``workflow_id``, ``run_id``, ``worker``: the dead one's id."""

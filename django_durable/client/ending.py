@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from functools import partial
+from uuid import UUID
 
 import msgspec
 from django.db import IntegrityError
@@ -12,6 +14,7 @@ from django_durable.client import messaging
 from django_durable.exceptions import DurableError, WorkflowNotFound
 from django_durable.history import events, messages
 from django_durable.history.failures import Failure
+from django_durable.history.status import Status
 from django_durable.store import database, runs
 
 TERMINATE_PATIENCE = 10.0  # seconds to wait for callers that keep the workflow's row locked
@@ -45,9 +48,9 @@ def terminate_workflow(workflow_id: str, reason: str = "") -> bool:
                     chain_id, events.RunTerminated(reason=reason), msgspec.json.encode(failure).decode()
                 )
         except IntegrityError:
-            ended = False  # its owner wrote an event at that place first
-        if ended:
-            database.on_commit(lambda: instrumentation.send(instrumentation.run_closed, workflow_id=workflow_id))
+            ended = None  # its owner wrote an event at that place first
+        if ended is not None:
+            _tell(workflow_id, ended)
             return True
         if time.monotonic() > deadline:
             raise DurableError(
@@ -55,3 +58,9 @@ def terminate_workflow(workflow_id: str, reason: str = "") -> bool:
                 "keep its row locked. Try again once they have ended."
             )
         time.sleep(TERMINATE_STEP)
+
+
+def _tell(workflow_id: str, run_id: UUID) -> None:
+    told = {"workflow_id": workflow_id, "run_id": run_id, "status": Status.TERMINATED}
+    name = runs.rows().filter(pk=run_id).values_list("name", flat=True).first()
+    database.on_commit(partial(instrumentation.send, instrumentation.run_closed, name=name, **told))

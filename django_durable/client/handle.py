@@ -151,5 +151,7 @@ def _unsuccessful(run: WorkflowRun) -> WorkflowUnsuccessful:
         type=failure.type if failure else "",
         traceback=failure.traceback if failure else "",
     )
-    error.__cause__ = failures.to_exception(failure) if failure else None
+    if failure is not None:
+        error.message = failure.message
+        error.__cause__ = failures.to_exception(failure)
     return error

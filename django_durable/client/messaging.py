@@ -28,11 +28,14 @@ def signal_workflow(workflow_id: str, message: SignalMessage) -> None:
 
 def send(workflow_id: str, message: messages.Message) -> bool:
     """Send ``message`` to the open run of ``workflow_id``. False: it has ended. Raises ``WorkflowNotFound``."""
-    with database.writing():
-        for _ in range(RESOLVE_TRIES):
-            chain_id = runs.open_chain(workflow_id)
-            if chain_id is None:
-                break
+    in_transaction = database.connection().in_atomic_block
+    for _ in range(RESOLVE_TRIES):
+        chain_id = runs.open_chain(workflow_id)
+        if chain_id is None:
+            break
+        if not in_transaction:
+            inbox.step_back(chain_id)
+        with database.writing():
             if inbox.send(chain_id, message):
                 database.on_commit(partial(hint, chain_id))
                 return True

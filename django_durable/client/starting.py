@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -32,7 +33,7 @@ def start_workflow(
     """
     new = _new_run(definition, args, kwargs)
     run_id = _insert(new, definition)
-    _announce({new.queue})
+    _announce(Counter({new.queue: 1}))
     return handle.WorkflowHandle(new.workflow_id, run_id, definition)
 
 
@@ -50,7 +51,7 @@ def start_workflows(calls: Iterable[WorkflowCall]) -> list[handle.WorkflowHandle
         named = [pair for pair in wanted if pair[0].options.workflow_id is not None]
         for definition, new in sorted(named, key=lambda pair: pair[1].workflow_id):
             started[new.run_id] = _insert(new, definition)
-    _announce({new.queue for _, new in wanted})
+    _announce(Counter(new.queue for _, new in wanted))
     return [
         handle.WorkflowHandle(new.workflow_id, started.get(new.run_id, new.run_id), definition)
         for definition, new in wanted
@@ -114,7 +115,7 @@ def _check_reuse(new: runs.NewRun, on_reuse: str) -> None:
     )
 
 
-def _announce(queues: set[str]) -> None:
-    for queue in sorted(queues):
+def _announce(queues: Counter[str]) -> None:
+    for queue, count in queues.items():
         database.on_commit(partial(transports.hint_work, queue))
-        database.on_commit(partial(instrumentation.send, instrumentation.run_started, queue=queue))
+        database.on_commit(partial(instrumentation.send, instrumentation.run_started, queue=queue, count=count))

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
+from functools import cache
 from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack
 
 from django_durable.definitions import function as functions
@@ -111,7 +112,7 @@ class ActivityDefinition(Generic[P, R]):
     @property
     def is_async(self) -> bool:
         """Whether it is an ``async def``, so runs on the worker's event loop."""
-        return inspect.iscoroutinefunction(self.function)
+        return _is_async(self.function)
 
     def using(self, **options: Unpack[ActivityChanges]) -> ActivityDefinition[P, R]:
         """A copy with other options; what is not given stays as it is.
@@ -143,6 +144,12 @@ class ActivityDefinition(Generic[P, R]):
         """What the function returned. Raises ``PayloadError``."""
         result: R = self.signature.decode_result(payload)
         return result
+
+
+@cache
+def _is_async(function: Callable[..., Any]) -> bool:
+    """Asked several times for every attempt, and slow to find out."""
+    return inspect.iscoroutinefunction(function)
 
 
 def _check_kind(function: Callable[..., Any], name: str) -> None:

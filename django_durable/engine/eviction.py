@@ -37,7 +37,7 @@ def evict(loop: DeterministicLoop) -> None:
 def _close_all(loop: DeterministicLoop) -> None:
     tasks = sorted(loop.tasks.values(), key=lambda task: task.ordinal)
     coroutines = [task.get_coro() for task in tasks]
-    unstarted = _unstarted(coroutines)
+    unstarted = _unstarted([*coroutines, *loop.generators])
     for task in tasks:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
     for coroutine in coroutines:

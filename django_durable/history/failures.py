@@ -27,15 +27,23 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def from_exception(error: BaseException, *, depth: int = 0) -> Failure:
     """Describe ``error`` and its causes. Never raises, whatever the exception's own methods do."""
-    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return Failure(
         type=_type_of(error),
         message=_printable(_message_of(error), MESSAGE_LIMIT),
         traceback=_printable(_traceback_of(error), TRACEBACK_LIMIT, keep_end=True),
-        cause=from_exception(cause, depth=depth + 1) if cause is not None and depth < CAUSES_LIMIT else None,
+        cause=_cause_of(error, depth) if depth < CAUSES_LIMIT else None,
         non_retryable=bool(getattr(error, "non_retryable", False)) if isinstance(error, ApplicationError) else False,
         data=_data_of(error),
     )
+
+
+def _cause_of(error: BaseException, depth: int) -> Failure | None:
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    behind = from_exception(cause, depth=depth + 1) if cause is not None else None
+    if isinstance(error, ActivityError) and error.type:
+        # What the activity raised is known by its text only, and is what made the workflow fail.
+        return Failure(type=error.type, message=error.message, traceback=error.traceback, cause=behind, data=error.data)
+    return behind
 
 
 def to_exception(failure: Failure) -> FailureError:

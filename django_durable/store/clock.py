@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import DateTimeField, DurationField, Expression, ExpressionWrapper, Func, Value
 from django.db.models.expressions import Combinable
+from django.utils.dateparse import parse_datetime
 
 from django_durable.store import database
 
@@ -67,6 +68,13 @@ def sql() -> tuple[str, list[Any]]:
 def adapt(moment: datetime | None) -> Any:
     """``moment`` as this database's driver takes it."""
     return database.connection().ops.adapt_datetimefield_value(moment)
+
+
+def as_moment(value: datetime | str) -> datetime:
+    """A time as handwritten SQL gives it: SQLite has only its text, in UTC."""
+    moment = value if isinstance(value, datetime) else parse_datetime(value)
+    assert moment is not None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def read() -> datetime:

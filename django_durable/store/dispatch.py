@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db.models import F, Q
+from django.db.models import F, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
-from django_durable.models import Dispatch
+from django_durable.models import Dispatch, WorkflowRun
 from django_durable.querysets import DispatchQuerySet
-from django_durable.store import clock, database
+from django_durable.store import clock, database, levels
 
 SUSPECT_AFTER = 2  # recoveries without progress after which a run is claimed alone
 PARK_AFTER = 5  # recoveries without progress after which a run is parked
@@ -29,6 +29,7 @@ class Claimed(NamedTuple):
     queue: str
     hold: str | None
     recoveries: int
+    workflow_id: str
 
 
 class Release(NamedTuple):
@@ -54,12 +55,19 @@ def place(chain_id: UUID) -> tuple[int | None, str] | None:
     return rows().filter(pk=chain_id).values_list("owner", "queue").first()
 
 
-def locked_for_end(chain_ids: Collection[UUID], *, wait: bool = False) -> dict[UUID, tuple[UUID, int | None, int]]:
-    """Lock chains as only their end, or the last word on an atomic activity, may: (run, owner, epoch) by chain."""
-    locked = rows().filter(pk__in=chain_ids).order_by("pk").select_for_update(skip_locked=not wait)
-    return {
-        chain: (run, owner, epoch) for chain, run, owner, epoch in locked.values_list("pk", "run_id", "owner", "epoch")
-    }
+def locked_for_end(chain_ids: Collection[UUID]) -> dict[UUID, tuple[UUID, int | None, int]]:
+    """Lock chains as only their end, or the last word on an atomic activity, may: (run, owner, epoch) by chain.
+
+    Chains that somebody else has locked are left out: nobody waits here.
+    """
+    places, params = database.keys(chain_ids)
+    lock = "FOR UPDATE SKIP LOCKED" if database.is_postgres() else ""
+    found = database.select(
+        f"SELECT chain_id, run_id, owner, epoch FROM {Dispatch._meta.db_table} "
+        f"WHERE chain_id IN ({places}) ORDER BY chain_id {lock}",
+        params,
+    )
+    return {database.as_uuid(chain): (database.as_uuid(run), owner, epoch) for chain, run, owner, epoch in found}
 
 
 def shared(chain_ids: Collection[UUID]) -> dict[UUID, tuple[int | None, int]]:
@@ -70,74 +78,57 @@ def shared(chain_ids: Collection[UUID]) -> dict[UUID, tuple[int | None, int]]:
     return {database.as_uuid(chain): (owner, epoch) for chain, owner, epoch in found}
 
 
-def claim(
-    worker: int, *, queues: Sequence[str], definitions: Collection[str], limit: int, suspects: bool = False
-) -> list[Claimed]:
-    """Make up to ``limit`` due chains ours, the highest priority first, within one priority the longest due first.
-
-    ``hold`` is not looked at: due is due. ``suspects`` asks for those that were recovered without progress instead.
-    """
-    claimed: list[Claimed] = []
-    for queue in queues:
-        for priority in priorities(queue):
-            if len(claimed) < limit:
-                claimed += _claim_level(worker, queue, priority, definitions, limit - len(claimed), suspects)
-    return claimed
-
-
-def priorities(queue: str) -> list[int]:
-    """The priorities in use, highest first: one index probe each, however many chains sleep."""
-    table = Dispatch._meta.db_table
-    sql = (
-        f"WITH RECURSIVE level(priority) AS ("
-        f"SELECT MAX(priority) FROM {table} WHERE queue = %s AND owner IS NULL AND wakeup_at IS NOT NULL "
-        f"UNION ALL SELECT (SELECT MAX(d.priority) FROM {table} d WHERE d.queue = %s AND d.owner IS NULL "
-        f"AND d.wakeup_at IS NOT NULL AND d.priority < level.priority) FROM level WHERE level.priority IS NOT NULL) "
-        f"SELECT priority FROM level WHERE priority IS NOT NULL"
-    )
-    with database.cursor() as cursor:
-        cursor.execute(sql, [queue, queue])
-        return [row[0] for row in cursor.fetchall()]
-
-
 def due(queue: str, priority: int) -> DispatchQuerySet:
     """The hot query: due chains of one queue and priority, the longest due first."""
     return rows().unowned().filter(queue=queue, priority=priority, wakeup_at__lte=clock.now()).order_by("wakeup_at")
 
 
-def next_due(queues: Sequence[str]) -> datetime | None:
-    """When the next sleeping chain of these queues wakes up: how long an idle worker may rest."""
-    earliest = [
-        rows()
-        .unowned()
-        .filter(queue=queue, priority=priority)
-        .order_by("wakeup_at")
-        .values_list("wakeup_at", flat=True)
-        .first()
-        for queue in queues
-        for priority in priorities(queue)
-    ]
-    return min((moment for moment in earliest if moment is not None), default=None)
-
-
-def _claim_level(
-    worker: int, queue: str, priority: int, definitions: Collection[str], limit: int, suspects: bool
+def claim(
+    worker: int, level: levels.Level, *, definitions: Collection[str], limit: int, suspects: bool = False
 ) -> list[Claimed]:
+    """Make up to ``limit`` due chains of one level ours, the longest due first.
+
+    ``hold`` is not looked at: due is due. ``suspects`` asks for those that were recovered without progress instead.
+    """
     recoveries = Q(recoveries__gte=SUSPECT_AFTER) if suspects else Q(recoveries__lt=SUSPECT_AFTER)
-    found = list(
-        due(queue, priority)
+    found = (
+        due(level.queue, level.priority)
         .filter(recoveries, definition__in=definitions)
         .select_for_update(skip_locked=True, no_key=True)
-        .values_list("pk", "run_id", "epoch", "definition", "queue", "hold", "recoveries")[:limit]
     )
-    if found:
-        rows().filter(pk__in=[row[0] for row in found]).update(
-            owner=worker, epoch=F("epoch") + 1, started_at=Coalesce("started_at", clock.now())
-        )
-    return [
-        Claimed(chain, run, epoch + 1, definition, queue, hold, recovered)
-        for chain, run, epoch, definition, queue, hold, recovered in found
-    ]
+    claimed = _claim_at_once(worker, found, limit) if database.is_postgres() else _claim_each(worker, found, limit)
+    return [Claimed(database.as_uuid(row[0]), database.as_uuid(row[1]), *row[2:]) for row in claimed]
+
+
+_CLAIM = f"""
+WITH due AS MATERIALIZED ({{due}})
+UPDATE {Dispatch._meta.db_table} AS chain
+SET owner = %s, epoch = chain.epoch + 1, started_at = COALESCE(chain.started_at, STATEMENT_TIMESTAMP())
+FROM due JOIN {WorkflowRun._meta.db_table} AS run ON run.id = due.run_id
+WHERE chain.chain_id = due.chain_id
+RETURNING chain.chain_id, chain.run_id, chain.epoch, definition, chain.queue, hold, recoveries, run.workflow_id
+"""
+
+
+def _claim_at_once(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[Any, ...]]:
+    sql, params = found.values("chain_id", "run_id")[:limit].query.sql_with_params()
+    with database.cursor() as cursor:
+        cursor.execute(_CLAIM.format(due=sql), [*params, worker])
+        claimed: list[tuple[Any, ...]] = cursor.fetchall()
+        return claimed
+
+
+def _claim_each(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[Any, ...]]:
+    names = WorkflowRun.objects.filter(pk=OuterRef("run_id")).values("workflow_id")
+    claimed = list(
+        found.annotate(name=Subquery(names)).values_list(
+            "pk", "run_id", F("epoch") + 1, "definition", "queue", "hold", "recoveries", "name"
+        )[:limit]
+    )
+    rows().filter(pk__in=[row[0] for row in claimed]).update(
+        owner=worker, epoch=F("epoch") + 1, started_at=Coalesce("started_at", clock.now())
+    )
+    return claimed
 
 
 def release(worker: int, releases: Iterable[Release]) -> None:

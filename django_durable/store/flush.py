@@ -132,7 +132,11 @@ def _check_finished(writes: list[RunWrite], result: Result) -> list[RunWrite]:
     held = [task for write in writes for task in write.finished]
     if not held:
         return writes
-    result.lost = set(held) - tasks.locked(held)
+    missing = set(held) - tasks.locked(held)
+    busy = tasks.ours(missing) if missing else set()
+    result.lost = missing - busy
+    for task in busy:
+        result.verdicts[task.chain_id] = Verdict.BUSY
     for task in result.lost:
         result.verdicts[task.chain_id] = Verdict.REDO
     return _written(writes, result)

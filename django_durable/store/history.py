@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
 from django.db.models import Max
+from django.db.models.functions import Left, Length
 
 from django_durable.history import codec
 from django_durable.history.events import Event, Recorded
@@ -17,10 +19,11 @@ from django_durable.store import clock, database
 
 _TABLE = HistoryEvent._meta.db_table
 _COLUMNS = "run_id, sequence, type, schema, time, data"
-# One statement whatever the number of rows, so that the server's work does not grow with the SQL's text.
-_INSERT_ARRAYS = (
-    f"INSERT INTO {_TABLE} ({_COLUMNS}) SELECT * FROM "
-    "unnest(%s::uuid[], %s::int[], %s::text[], %s::smallint[], %s::timestamptz[], %s::text[])"
+# One statement whatever the number of rows, and one parameter: a driver quotes one long text ten times as fast as an
+# array of many. The json type keeps every text as it is.
+_INSERT_JSON = (
+    f"INSERT INTO {_TABLE} ({_COLUMNS}) SELECT {_COLUMNS} FROM json_to_recordset(%s::json) "
+    "AS row(run_id uuid, sequence int, type text, schema smallint, time timestamptz, data text)"
 )
 
 
@@ -38,50 +41,88 @@ class Row(NamedTuple):
         return cls(run_id, sequence, type(event).__name__, time, codec.encode(event).decode())
 
 
+class Stored(NamedTuple):
+    """An event as it stands in the table, unread. ``data`` may be cut; ``size`` counts all its characters."""
+
+    sequence: int
+    type: str
+    schema: int
+    time: datetime
+    data: str
+    size: int
+
+
 def append(rows: Sequence[Row]) -> None:
     """Insert events. Raises ``IntegrityError`` when somebody else wrote one of these places: read again."""
     if not rows:
         return
+    if database.is_postgres():
+        _append_at_once(rows)
+    else:
+        _append_each(rows)
+
+
+def _append_at_once(rows: Sequence[Row]) -> None:
+    records = [
+        {
+            "run_id": row.run_id,
+            "sequence": row.sequence,
+            "type": row.type,
+            "schema": codec.SCHEMA,
+            "time": row.time,
+            "data": row.data,
+        }
+        for row in rows
+    ]
     with database.cursor() as cursor:
-        if database.is_postgres():
-            runs, sequences, types, times, data = map(list, zip(*rows, strict=True))
-            cursor.execute(_INSERT_ARRAYS, [runs, sequences, types, [codec.SCHEMA] * len(rows), times, data])
-        else:
-            cursor.executemany(
-                f"INSERT INTO {_TABLE} ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s)",
-                [
-                    (
-                        database.key_of(row.run_id),
-                        row.sequence,
-                        row.type,
-                        codec.SCHEMA,
-                        clock.adapt(row.time),
-                        row.data,
-                    )
-                    for row in rows
-                ],
-            )
+        cursor.execute(_INSERT_JSON, [msgspec.json.encode(records).decode()])
 
 
-def read(run_ids: Iterable[UUID]) -> dict[UUID, list[Recorded]]:
+def _append_each(rows: Sequence[Row]) -> None:
+    with database.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO {_TABLE} ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s)",
+            [
+                (database.key_of(row.run_id), row.sequence, row.type, codec.SCHEMA, clock.adapt(row.time), row.data)
+                for row in rows
+            ],
+        )
+
+
+def read(run_ids: Collection[UUID]) -> dict[UUID, list[Recorded]]:
     """The histories of these runs, each in order."""
     histories: dict[UUID, list[Recorded]] = defaultdict(list)
+    places, params = database.keys(run_ids)
+    found = database.select(
+        f"SELECT run_id, sequence, type, schema, time, data FROM {_TABLE} "
+        f"WHERE run_id IN ({places}) ORDER BY run_id, sequence",
+        params,
+    )
+    for run_id, sequence, kind, schema, time, data in found:
+        recorded = Recorded(sequence, clock.as_moment(time), codec.decode(kind, data, schema))
+        histories[database.as_uuid(run_id)].append(recorded)
+    return histories
+
+
+def page(run_id: UUID, after_sequence: int, limit: int, *, data_limit: int) -> list[Stored]:
+    """The next ``limit`` events of a run, each with at most ``data_limit`` characters of its data: for people to see.
+
+    Nothing is decoded, so neither a long history nor a damaged event can keep anybody from looking at it.
+    """
     rows = (
         HistoryEvent.objects.using(database.alias())
-        .filter(run_id__in=list(run_ids))
-        .order_by("run_id", "sequence")
-        .values_list("run_id", "sequence", "type", "schema", "time", "data")
+        .filter(run_id=run_id, sequence__gt=after_sequence)
+        .order_by("sequence")
+        .annotate(start=Left("data", data_limit), size=Length("data"))
+        .values_list("sequence", "type", "schema", "time", "start", "size")
     )
-    for run_id, sequence, kind, schema, time, data in rows.iterator():
-        histories[run_id].append(Recorded(sequence, _aware(time), codec.decode(kind, data, schema)))
-    return histories
+    return [
+        Stored(sequence, kind, schema, clock.as_moment(time), data, size)
+        for sequence, kind, schema, time, data, size in rows[:limit]
+    ]
 
 
 def last_sequence(run_id: UUID) -> int:
     """The sequence of a run's latest event, 0 for none."""
     events = HistoryEvent.objects.using(database.alias()).filter(run_id=run_id)
     return events.aggregate(last=Max("sequence"))["last"] or 0
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -29,20 +29,33 @@ def send(chain_id: UUID, message: messages.Message) -> bool:
     The row lock makes the end of the chain wait for this transaction or this send see the end. It conflicts with
     nothing else, and nothing is updated: callers keep their transactions open for whole requests.
     """
-    patience = time.monotonic() + CLOSING_PATIENCE
+    chain = Dispatch.objects.using(database.alias()).filter(pk=chain_id)
+    # On SQLite the caller's transaction keeps every end out, so that waiting for one would be in vain.
+    patience = time.monotonic() + (CLOSING_PATIENCE if database.is_postgres() else 0.0)
     while True:
-        rows = database.key_share(Dispatch.objects.using(database.alias()).filter(pk=chain_id).values_list("closing"))
-        if not rows:
-            return False
-        if not rows[0][0] or time.monotonic() > patience:
+        impatient = time.monotonic() >= patience
+        # A closing chain is not locked while it is waited for: that would be what keeps it from ending.
+        if database.key_share((chain if impatient else chain.filter(closing=False)).values_list("pk")):
             break
+        if not chain.exists():
+            return False
         time.sleep(CLOSING_STEP)
     _insert([(chain_id, message)])
     return True
 
 
+def step_back(chain_id: UUID) -> None:
+    """Outside of any transaction: let a chain end that has asked senders for it; wait for two seconds at most."""
+    closing = Dispatch.objects.using(database.alias()).filter(pk=chain_id, closing=True)
+    patience = time.monotonic() + CLOSING_PATIENCE
+    while closing.exists() and time.monotonic() < patience:
+        time.sleep(CLOSING_STEP)
+
+
 def deliver(results: Sequence[tuple[UUID, messages.Message]]) -> list[bool | None]:
     """Send from the engine, which never waits for a lock: True sent, False the chain is gone, None busy for now."""
+    if not results:
+        return []
     chains = {chain_id for chain_id, _ in results}
     had = {
         database.as_uuid(row[0])
@@ -60,14 +73,12 @@ def read(chain_ids: Collection[UUID]) -> dict[UUID, list[Waiting]]:
     waiting: dict[UUID, list[Waiting]] = defaultdict(list)
     if not chain_ids:
         return waiting
-    rows = (
-        InboxMessage.objects.using(database.alias())
-        .filter(chain_id__in=chain_ids)
-        .order_by("id")
-        .values_list("chain_id", "id", "data")
+    places, params = database.keys(chain_ids)
+    rows = database.select(
+        f"SELECT chain_id, id, data FROM {InboxMessage._meta.db_table} WHERE chain_id IN ({places}) ORDER BY id", params
     )
     for chain_id, key, data in rows:
-        waiting[chain_id].append(Waiting(key, messages.decode(data)))
+        waiting[database.as_uuid(chain_id)].append(Waiting(key, messages.decode(data)))
     return waiting
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -101,9 +101,42 @@ def close(endings: Sequence[Ending]) -> None:
     """
     if not endings:
         return
-    own = database.connection()
+    if database.is_postgres():
+        _close_at_once(endings)
+    else:
+        _close_each(endings)
+
+
+_CLOSE = f"""
+WITH ended AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%s::json)
+    AS row(chain_id uuid, run_id uuid, status text, result text, failure text)),
+dispatched AS (
+    DELETE FROM {Dispatch._meta.db_table} USING ended WHERE {Dispatch._meta.db_table}.chain_id = ended.chain_id
+    RETURNING ended.chain_id, started_at),
+messages AS (
+    DELETE FROM {InboxMessage._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended)),
+tasks AS (
+    DELETE FROM {ActivityTask._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended)),
+outcomes AS (
+    DELETE FROM {ActivityOutcome._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended))
+UPDATE {WorkflowRun._meta.db_table} AS run
+SET status = ended.status, open_workflow_id = NULL, result = ended.result, failure = ended.failure, blocked = NULL,
+    started_at = dispatched.started_at, closed_at = {{now}}
+FROM ended LEFT JOIN dispatched ON dispatched.chain_id = ended.chain_id
+WHERE run.id = ended.run_id
+"""
+
+
+def _close_at_once(endings: Sequence[Ending]) -> None:
+    now, params = clock.sql()
+    records = msgspec.json.encode([ending._asdict() for ending in endings]).decode()
+    with database.cursor() as cursor:
+        cursor.execute(_CLOSE.format(now=now), [records, *params])
+
+
+def _close_each(endings: Sequence[Ending]) -> None:
     started = Dispatch.objects.filter(pk=OuterRef("chain_id")).values("started_at")
-    using = database.alias()
     for ending in endings:
         rows().filter(pk=ending.run_id).update(
             status=ending.status,
@@ -114,35 +147,31 @@ def close(endings: Sequence[Ending]) -> None:
             started_at=Subquery(started),
             closed_at=clock.now(),
         )
+    using = database.alias()
     chains = [ending.chain_id for ending in endings]
     for table in (InboxMessage, ActivityTask, ActivityOutcome):
-        table.objects.using(own.alias).filter(chain_id__in=chains)._raw_delete(using)
+        table.objects.using(using).filter(chain_id__in=chains)._raw_delete(using)
     dispatch.rows().filter(pk__in=chains)._raw_delete(using)
 
 
-def terminate(chain_id: UUID, event: events.RunTerminated, failure: str) -> bool:
-    """End a run under its owner's feet, in the caller's transaction. False: it had ended. None of its code runs.
+def terminate(chain_id: UUID, event: events.RunTerminated, failure: str) -> UUID | None:
+    """End a run under its owner's feet, in the caller's transaction; its id, or None: not had. None of its code runs.
 
     The owner learns of it when the dense primary key refuses its next event. Raises ``IntegrityError`` if the owner
     was quicker: the caller tries again in a new savepoint.
     """
     locked = dispatch.locked_for_end([chain_id])
     if chain_id not in locked:
-        return False
+        return None
     run_id, _, _ = locked[chain_id]
     history.append([history.Row.of(run_id, history.last_sequence(run_id) + 1, clock.read(), event)])
     close([Ending(chain_id, run_id, Status.TERMINATED, failure=failure)])
-    return True
+    return run_id
 
 
 def latest(workflow_id: str) -> WorkflowRun | None:
     """The latest run of a workflow id."""
     return rows().for_workflow(workflow_id).first()
-
-
-def workflow_ids(run_ids: Collection[UUID]) -> dict[UUID, str]:
-    """The workflow ids of these runs."""
-    return dict(rows().filter(pk__in=run_ids).values_list("pk", "workflow_id"))
 
 
 def open_chain(workflow_id: str) -> UUID | None:

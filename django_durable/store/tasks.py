@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db.models import F, Max, Min, QuerySet
+from django.db.models import F, QuerySet
 
 from django_durable.models import ActivityTask
-from django_durable.store import clock, database
+from django_durable.store import clock, database, levels
 
 OVERDUE_GRACE = timedelta(seconds=2)
 
@@ -79,16 +79,6 @@ def _row(task: NewTask) -> ActivityTask:
     return ActivityTask(**fields, due_at=clock.plus(now, delay) if delay else now)
 
 
-def claim(worker: int, *, queues: Sequence[str], names: Collection[str], limit: int) -> list[ClaimedTask]:
-    """Make up to ``limit`` due tasks ours: higher priority first, then the longest due."""
-    claimed: list[ClaimedTask] = []
-    for queue in queues:
-        for priority in priorities(queue):
-            if len(claimed) < limit:
-                claimed += _claim_level(worker, queue, priority, names, limit - len(claimed))
-    return claimed
-
-
 def due(queue: str, priority: int) -> QuerySet[ActivityTask]:
     """The hot query: due tasks of one queue and priority, the longest due first."""
     return (
@@ -96,29 +86,10 @@ def due(queue: str, priority: int) -> QuerySet[ActivityTask]:
     )
 
 
-def priorities(queue: str) -> list[int]:
-    """The priorities in use, highest first: one index probe each."""
-    waiting = rows().filter(worker__isnull=True, queue=queue)
-    found: list[int] = []
-    level = waiting.aggregate(level=Max("priority"))["level"]
-    while level is not None:
-        found.append(level)
-        level = waiting.filter(priority__lt=level).aggregate(level=Max("priority"))["level"]
-    return found
-
-
-def next_due(queues: Sequence[str]) -> datetime | None:
-    """When the next waiting task of these queues is due."""
-    earliest = [
-        rows().filter(worker__isnull=True, queue=queue, priority=priority).aggregate(due=Min("due_at"))["due"]
-        for queue in queues
-        for priority in priorities(queue)
-    ]
-    return min((moment for moment in earliest if moment is not None), default=None)
-
-
-def _claim_level(worker: int, queue: str, priority: int, names: Collection[str], limit: int) -> list[ClaimedTask]:
-    found = list(due(queue, priority).filter(name__in=names).select_for_update(skip_locked=True, no_key=True)[:limit])
+def claim(worker: int, level: levels.Level, *, names: Collection[str], limit: int) -> list[ClaimedTask]:
+    """Make up to ``limit`` due tasks of one level ours, the longest due first."""
+    waiting = due(level.queue, level.priority).filter(name__in=names)
+    found = list(waiting.select_for_update(skip_locked=True, no_key=True)[:limit])
     by_limit: dict[timedelta | None, list[int]] = defaultdict(list)
     for task in found:
         by_limit[task.start_to_close].append(task.pk)

@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext
-from django.db import DatabaseError, IntegrityError, InterfaceError, connections, reset_queries
+from django.db import DatabaseError, IntegrityError, InterfaceError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_durable import conf
 from django_durable.definitions import current
@@ -19,7 +20,6 @@ from django_durable.payloads import payload
 from django_durable.store import database, flush, outcomes
 from django_durable.worker.jobs import Finished, Job
 
-IDLE_SECONDS = 5.0  # a connection that was not used for this long is asked whether it still lives
 READ_BACK_PAUSE = 0.2
 
 
@@ -33,7 +33,6 @@ class RolledBack(DurableError):
 
 def execute(job: Job) -> Finished:
     """Run a sync activity in this thread."""
-    refresh_connections()
     try:
         with current.entered(_current(job)):
             if job.definition.options.atomic:
@@ -85,8 +84,8 @@ def _current(job: Job) -> current.CurrentActivity:
         run_id=job.run_id,
         attempt=job.attempt,
         idempotency_key=job.key,
-        is_cancelled=job.given_up.is_set,
-        is_stopping=job.stopping.is_set,
+        is_cancelled=lambda: job.given_up,
+        is_stopping=lambda: job.stopping,
     )
 
 
@@ -122,7 +121,7 @@ def _execute_atomic(job: Job) -> Finished:
 def _read_back(job: Job, error: BaseException | None, transaction: list[str]) -> Finished:
     """What really happened is what stands in the outcome's row, not what the block raised or did not raise."""
     place = (job.chain_id, job.key)
-    outcome = _when_answered(lambda: _outcome_after(transaction, place), give_up=job.given_up.is_set)
+    outcome = _when_answered(lambda: _outcome_after(transaction, place), give_up=lambda: job.given_up)
     if outcome is not None and outcome.result is not None:
         return Finished(job=job, result=payload.load(outcome.result))
     if outcome is not None or isinstance(error, FenceLost):
@@ -167,33 +166,30 @@ def _limit_idle_time() -> None:
 
 
 def refresh_connections() -> None:
-    """Close what has broken since the last job, so that the activity opens it anew; leave open transactions alone."""
-    now = time.monotonic()
-    for own in connections.all(initialized_only=True):
-        if own.connection is None or own.in_atomic_block:
-            continue
-        idle = now - getattr(own, "durable_used_at", now)
-        if own.errors_occurred or (idle > IDLE_SECONDS and not own.is_usable()):
+    """Close what has broken while this thread had nothing to do, so that the activity opens it anew."""
+    for own in _open_connections():
+        if own.errors_occurred or not own.is_usable():
             own.close()
             own.errors_occurred = False
 
 
 def release_connections() -> None:
     """After a job: give pooled connections back, drop broken ones, forget the queries that DEBUG collects."""
-    reset_queries()
-    now = time.monotonic()
-    for own in connections.all(initialized_only=True):
-        if own.connection is None or own.in_atomic_block:
-            continue
+    for own in _open_connections():
+        own.queries_log.clear()
         if own.errors_occurred or own.settings_dict["OPTIONS"].get("pool") or not own.get_autocommit():
             own.close()
             own.errors_occurred = False
-        else:
-            own.durable_used_at = now  # type: ignore[attr-defined]
 
 
 def close_connections() -> None:
     """Close all connections of this thread: it has nothing to do for a while."""
-    for own in connections.all(initialized_only=True):
-        if not own.in_atomic_block:
-            own.close()
+    for own in _open_connections():
+        own.close()
+
+
+def _open_connections() -> list[BaseDatabaseWrapper]:
+    """This thread's connections that are open; those inside a transaction (of a test) are left alone."""
+    return [
+        own for own in connections.all(initialized_only=True) if own.connection is not None and not own.in_atomic_block
+    ]

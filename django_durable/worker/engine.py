@@ -321,12 +321,13 @@ class Engine:
 
     def _start(self, job: Job) -> None:
         """Execute an attempt, after the commit that holds its event or its claim."""
+        job.started = time.monotonic()
         limit = job.start_to_close
         if limit is not None:
-            job.deadline = time.monotonic() + limit.total_seconds()
+            job.deadline = job.started + limit.total_seconds()
             self.alarms.set_deadline(job)
         if self.draining:
-            job.stopping.set()
+            job.stopping = True
         self.holdings.jobs.add(job)
         self._slots.start(job)
 
@@ -396,18 +397,19 @@ class Engine:
         """Stop taking, and hand over what is owned: running activities go on here as task rows."""
         self.draining = True
         for job in self.holdings.jobs:
-            job.stopping.set()
+            job.stopping = True
         self.parking.hand_over(list(self.holdings.owned.values()))
         for run in self.holdings.owned.values():
             if not run.inputs and not run.wants_write and not run.running:
                 run.idle_since = run.idle_since or 0.0
+        self._bell.set()  # what can be released is, without a rest first
 
     def abandon(self) -> None:
         """Drop everything in memory: this worker is dead by declaration, or the process ends."""
         for run in self.holdings.owned.values():
             run.instance.evict()
         for job in self.holdings.jobs:
-            job.given_up.set()
+            job.given_up = True
         self._cache.clear()
         self.alarms.clear()
 

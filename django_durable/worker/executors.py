@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from django_durable.worker import attempts
 from django_durable.worker.jobs import Finished, Job
 
+HELP_SECONDS = 0.001  # between two looks at jobs that wait although threads are awake
+QUICK_JOBS = 4  # taken within that time: more threads would not help
+STALE_SECONDS = 5.0  # without a job, after which a thread asks its connections whether they still live
 IDLE_SECONDS = 60.0  # after which a thread without work closes its database connections
 
 Done = Callable[[Finished], None]
@@ -32,50 +37,114 @@ class Executor(Protocol):
 
 
 class ThreadExecutor:
-    """Up to ``capacity`` threads, started as they are needed and kept."""
+    """Up to ``capacity`` threads, started as they are needed and kept.
+
+    Waking a thread costs more than a short activity does, so threads are woken one at a time: one thread takes job
+    after job, and only while jobs wait for longer than a millisecond more threads join, each time twice as many.
+    """
 
     def __init__(self, capacity: int, done: Done) -> None:
         self.capacity = capacity
         self._done = done
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._unfinished = 0
+        self._jobs: deque[Job] = deque()
         self._lock = threading.Lock()
+        self._threads = 0
+        self._asleep = 0
+        self._seeking = 0  # threads that are awake, in no job, and will look for one before they sleep
+        self._taken = 0
+        self._closed = False
+        self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()  # each wakes one sleeping thread
+        self._waiting = threading.Event()
+        self._helper: threading.Thread | None = None
 
     def submit(self, job: Job) -> None:
+        self._jobs.append(job)
         with self._lock:
-            self._unfinished += 1
-            if self._unfinished > len(self._threads):
-                self._start_thread()
-        self._jobs.put(job)
+            if self._seeking == 0:
+                self._wake_one()
+        if not self._waiting.is_set():
+            if self._helper is None:
+                self._helper = threading.Thread(target=self._help, name="durable-activity-helper", daemon=True)
+                self._helper.start()
+            self._waiting.set()
 
     def give_up(self, job: Job) -> None:
-        job.given_up.set()
+        job.given_up = True
 
     def close(self) -> None:
-        for _ in self._threads:
-            self._jobs.put(None)
+        self._closed = True
+        self._waiting.set()
+        for _ in range(self._threads):
+            self._tokens.put(None)
 
-    def _start_thread(self) -> None:
-        name = f"durable-activity-{len(self._threads) + 1}"
-        thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+    def _wake_one(self) -> bool:
+        """Make one more thread look for jobs; the lock is held. False: all are awake."""
+        if self._asleep:
+            self._asleep -= 1
+            self._tokens.put(None)
+        elif self._threads < self.capacity:
+            self._threads += 1
+            name = f"durable-activity-{self._threads}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+        else:
+            return False
+        self._seeking += 1
+        return True
 
     def _work(self) -> None:
-        while True:
-            try:
-                job = self._jobs.get(timeout=IDLE_SECONDS)
-            except queue.Empty:
-                attempts.close_connections()
-                continue
-            if job is None:
-                attempts.close_connections()
-                return
-            finished = attempts.execute(job)
-            with self._lock:
-                self._unfinished -= 1
-            self._done(finished)
+        rested = time.monotonic()
+        while not self._closed:
+            job = self._next()
+            if job is not None:
+                if time.monotonic() - rested > STALE_SECONDS:
+                    attempts.refresh_connections()
+                finished = attempts.execute(job)
+                with self._lock:
+                    self._seeking += 1
+                self._done(finished)
+                rested = time.monotonic()
+            elif not self._sleep():
+                break
+        attempts.close_connections()
+
+    def _next(self) -> Job | None:
+        """Take a job, or go to sleep: afterwards the thread seeks no more."""
+        with self._lock:
+            self._seeking -= 1
+            if self._jobs:
+                self._taken += 1
+                return self._jobs.popleft()
+            self._asleep += 1
+            return None
+
+    def _sleep(self) -> bool:
+        """Wait to be woken; connections that are not used for a while are closed. False: the executor is closed."""
+        try:
+            self._tokens.get(timeout=IDLE_SECONDS)
+        except queue.Empty:
+            attempts.close_connections()
+            self._tokens.get()
+        return not self._closed
+
+    def _help(self) -> None:
+        """While jobs wait and the threads that are awake make no good progress, wake more."""
+        while not self._closed:
+            self._waiting.wait()
+            more, taken = 1, self._taken
+            while self._jobs and not self._closed:
+                time.sleep(HELP_SECONDS)
+                quick, taken = self._taken - taken >= QUICK_JOBS, self._taken
+                more = 1 if quick else self._wake(more) * 2
+            self._waiting.clear()
+            if self._jobs:
+                self._waiting.set()
+
+    def _wake(self, number: int) -> int:
+        with self._lock:
+            for _ in range(min(number, len(self._jobs))):
+                if not self._wake_one():
+                    break
+        return number
 
 
 class AsyncExecutor:
@@ -94,7 +163,7 @@ class AsyncExecutor:
         self._loop.call_soon_threadsafe(self._begin, job)
 
     def give_up(self, job: Job) -> None:
-        job.given_up.set()
+        job.given_up = True
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._cancel, job)
 

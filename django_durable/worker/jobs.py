@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -29,10 +28,11 @@ class Job:
     attempt: int = 1
     interruptions: int = 0
     held: tasks.Held | None = None
+    started: float = 0.0  # time.monotonic()
     deadline: float | None = None  # time.monotonic() at which start_to_close passes
     timed_out: bool = False  # its outcome is decided; only its slot is still taken
-    given_up: threading.Event = field(default_factory=threading.Event)  # nobody waits for the result any more
-    stopping: threading.Event = field(default_factory=threading.Event)  # the worker is draining
+    given_up: bool = False  # nobody waits for the result any more
+    stopping: bool = False  # the worker is draining
 
     @property
     def failures(self) -> int:

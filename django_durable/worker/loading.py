@@ -14,7 +14,7 @@ from django_durable.exceptions import ActivityError
 from django_durable.history import events, messages
 from django_durable.history.failures import Failure
 from django_durable.payloads import payload
-from django_durable.store import dispatch, history, inbox, leases, outcomes, runs, tasks
+from django_durable.store import dispatch, history, inbox, leases, outcomes, tasks
 from django_durable.worker import draining
 from django_durable.worker.draining import Drainer
 from django_durable.worker.executors import Slots
@@ -52,15 +52,14 @@ class Loader:
         cached = {claimed.chain_id: self._cache.take(claimed) for claimed in claims}
         fresh = [claimed for claimed in claims if cached[claimed.chain_id] is None]
         histories = history.read([claimed.run_id for claimed in fresh]) if fresh else {}
-        workflow_ids = runs.workflow_ids([claimed.run_id for claimed in fresh]) if fresh else {}
         loaded = []
         for claimed in claims:
             instance = cached[claimed.chain_id]
             if instance is not None:
-                run = OwnedRun(claimed, self._definitions[claimed.definition], instance.info.workflow_id, instance)
+                run = OwnedRun(claimed, self._definitions[claimed.definition], instance)
                 loaded.append(Loaded(run))
             else:
-                run = self._new_run(claimed, workflow_ids[claimed.run_id])
+                run = self._new_run(claimed)
                 loaded.append(self._replay(run, histories[claimed.run_id]))
         good = [one.run for one in loaded if one.error is None]
         self.reconcile(good)
@@ -70,17 +69,16 @@ class Loader:
     def reload(self, run: OwnedRun) -> BaseException | None:
         """Replace the run's instance by a replay of what is committed. The inputs stay."""
         run.instance.evict()
-        run.instance = self._new_instance(run.claimed, run.workflow_id)
+        run.instance = self._new_instance(run.claimed)
         return self._replay(run, history.read([run.claimed.run_id])[run.claimed.run_id]).error
 
-    def _new_run(self, claimed: dispatch.Claimed, workflow_id: str) -> OwnedRun:
-        instance = self._new_instance(claimed, workflow_id)
-        return OwnedRun(claimed, self._definitions[claimed.definition], workflow_id, instance)
+    def _new_run(self, claimed: dispatch.Claimed) -> OwnedRun:
+        return OwnedRun(claimed, self._definitions[claimed.definition], self._new_instance(claimed))
 
-    def _new_instance(self, claimed: dispatch.Claimed, workflow_id: str) -> Instance:
+    def _new_instance(self, claimed: dispatch.Claimed) -> Instance:
         definition = self._definitions[claimed.definition]
         info = RunInfo(
-            workflow_id=workflow_id,
+            workflow_id=claimed.workflow_id,
             run_id=claimed.run_id,
             chain_id=claimed.chain_id,
             name=definition.name,

@@ -73,12 +73,11 @@ class OwnedRun:
         self,
         claimed: dispatch.Claimed,
         definition: WorkflowDefinition[..., Any],
-        workflow_id: str,
         instance: Instance,
     ) -> None:
         self.claimed = claimed
         self.definition = definition
-        self.workflow_id = workflow_id
+        self.workflow_id = claimed.workflow_id
         self.instance = instance
         self.inputs: deque[Input] = deque()
         self.messages: set[int] = set()  # inbox rows that are among the inputs or applied already

@@ -33,13 +33,11 @@ class Pace:
         self._pause = SHORTEST
         self._next = 0.0
 
-    def looked(self, *, found: bool, more: bool, took: float, until_due: float | None) -> None:
-        """A look is over. ``more``: it took all it could, so there is probably more."""
+    def looked(self, *, found: bool, took: float, until_due: float | None) -> None:
+        """A look is over. ``took``: seconds, ``until_due``: seconds until the next sleeper wakes up."""
         now = time.monotonic()
         self._messages = now + took * MESSAGES_BACKOFF
-        if more:
-            self._next = now
-        elif found:
+        if found:
             self._pause = SHORTEST
             self._next = now + self._pause
         else:

@@ -79,7 +79,6 @@ class Parking:
             workflow_id=run.workflow_id,
             run_id=run.claimed.run_id,
             name=run.definition.name,
-            error=error,
             block=kept,
         )
 

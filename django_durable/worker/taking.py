@@ -22,7 +22,8 @@ from django_durable.worker.results import Results
 
 MOST_RUNS = 256  # in one claim
 SPARE_RUNS = 16  # claimed although no slot is free, when the slots are taken by attempts that last
-LASTING = 0.1  # seconds without any attempt ending after which the ones in the slots are taken to last
+ROOM_SHARE = 4  # a look for what was left waits until a quarter of the slots is free: each costs a transaction
+LASTING = 0.5  # seconds after which an attempt is taken to last
 MOST_OWNED = 10_000
 
 
@@ -65,26 +66,31 @@ class Taking:
         self._names = {
             is_async: tuple(name for name, kind in activities if kind is is_async) for is_async in (False, True)
         }
+        self._left_runs = self._left_tasks = False  # the last look had to leave something that was due
         self._suspect = False  # a suspect run is owned: nothing else is taken meanwhile
-        self._ended = (0, 0.0)  # attempts that had ended, and when that number last changed
 
     def is_due(self) -> bool:
-        return self.pace.is_due()
+        """Whether to look now: it is time, or there is room again for what the last look had to leave."""
+        if self.pace.is_due():
+            return True
+        if self._left_runs and self._room_for_runs() * ROOM_SHARE >= self._slots.thread_capacity():
+            return True
+        return self._left_tasks and self._slots.free() * ROOM_SHARE >= self._slots.thread_capacity()
 
     def take(self, time_estimate: clock.Estimate) -> Taken:
         """One look, and everything that follows from what it claims."""
         wanted = self._wanted()
         began = time.monotonic()
-        seen = look.look(wanted)
+        seen = look.look(wanted, time_estimate.now())
         if seen.time is not None:
             time_estimate.update(seen.time)
         self.found_nothing = not seen.anything
         until_due = None
         if seen.next_due is not None:
             until_due = (seen.next_due - time_estimate.now()).total_seconds()
+        self._left_runs, self._left_tasks = seen.left_runs, seen.left_tasks
         self.pace.looked(
             found=seen.anything,
-            more=self._may_be_more(wanted, seen),
             took=time.monotonic() - began,
             until_due=until_due,
         )
@@ -125,15 +131,9 @@ class Taking:
         return SPARE_RUNS if self._are_lasting() else 0
 
     def _are_lasting(self) -> bool:
-        count, now = self._results.count, time.monotonic()
-        if self._ended[0] != count:
-            self._ended = (count, now)
-        return now - self._ended[1] > LASTING
-
-    def _may_be_more(self, wanted: look.Wanted, seen: look.Seen) -> bool:
-        if wanted.runs and len(seen.runs) >= wanted.runs:
-            return True
-        return any(limit and len(seen.tasks) >= limit for _, limit in wanted.activities)
+        """Whether most slots are taken by attempts that last: runs that need none of them should not wait for that."""
+        before = time.monotonic() - LASTING
+        return sum(job.started < before for job in self._holdings.jobs) * 2 > self._slots.thread_capacity()
 
     # Runs
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import os
 import threading
 import time
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.db import transaction
 
 from django_durable import ApplicationError, Retry, RetryAfter, durable
@@ -163,3 +168,85 @@ def die_once(key: str) -> str:
         note("die", key)
         os._exit(9)
     return key
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    GREEN = "green"
+
+
+@dataclass
+class Parcel:
+    """A value of the kinds that payloads keep by annotation."""
+
+    id: UUID
+    price: Decimal
+    packed_at: datetime
+    colour: Colour
+    labels: list[str]
+
+
+@durable.activity
+def stamp(parcel: Parcel, extra: Decimal) -> Parcel:
+    """Gets and gives real objects, not their stored form."""
+    return replace(
+        parcel, price=parcel.price + extra, packed_at=parcel.packed_at + timedelta(days=1), colour=Colour.GREEN
+    )
+
+
+@durable.activity(retry=FAST)
+def unstorable() -> object:
+    note("unstorable", "")
+    return object()
+
+
+@durable.activity(retry=FAST)
+async def record_async(key: str) -> str:
+    """Async code that uses both ways into the ORM."""
+    await sync_to_async(note)("async", key)
+    return f"{key}: {await Entry.objects.filter(kind='async', key=key).acount()}"
+
+
+@durable.activity(start_to_close=timedelta(seconds=0.2), retry=FAST)
+async def too_slow_async(key: str, seconds: float) -> str:
+    await sync_to_async(note)("too_slow", key)
+    if durable.current_activity().attempt == 1:
+        await asyncio.sleep(seconds)
+    return key
+
+
+@durable.activity(start_to_close=timedelta(seconds=0.2), retry=Retry(max_attempts=2, initial_interval=timedelta(0)))
+def always_too_slow(gate: str) -> str:
+    """Outlasts its time limit until the test opens the gate."""
+    note("too_slow", gate)
+    gates.setdefault(gate, threading.Event()).wait(30)
+    return gate
+
+
+@durable.activity(atomic=True, start_to_close=timedelta(seconds=0.3), retry=Retry(max_attempts=1))
+def record_once_in_time(key: str, seconds: float) -> str:
+    note("atomic too slow", key)
+    time.sleep(seconds)
+    return key
+
+
+@durable.activity(at_most_once=True, retry=Retry(max_attempts=1))
+def at_most_once_at_gate(gate: str) -> str:
+    note("at_most_once", gate)
+    gates.setdefault(gate, threading.Event()).wait(30)
+    return gate
+
+
+@durable.activity
+def recorded_at_gate(gate: str) -> str:
+    """Writes its effect, then waits for the gate."""
+    note("gate", gate)
+    gates.setdefault(gate, threading.Event()).wait(30)
+    return gate
+
+
+@durable.activity(atomic=True, retry=FAST)
+def record_once_at_gate(gate: str) -> str:
+    note("atomic gate", gate)
+    gates.setdefault(gate, threading.Event()).wait(30)
+    return gate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from django_durable import ActivityError, Context, durable
@@ -176,3 +177,70 @@ async def everything(ctx: Context, key: str) -> dict[str, Any]:
     await asyncio.sleep(0.05)
     word = await ctx.wait_signal(approved, timeout=timedelta(seconds=60))
     return {"receipt": receipt, "packed": packed, "invoiced": invoiced, "word": word, "id": str(ctx.uuid4())}
+
+
+@durable.workflow
+async def typed(ctx: Context, parcel: activities.Parcel, extra: Decimal) -> activities.Parcel:
+    return await ctx.activity(activities.stamp, parcel, extra)
+
+
+@durable.workflow
+async def unstorable(ctx: Context) -> float:
+    return float("nan")
+
+
+@durable.workflow
+async def fail_with_cause(ctx: Context) -> None:
+    try:
+        raise KeyError("inner")
+    except KeyError as error:
+        raise ValueError("outer") from error
+
+
+@durable.workflow
+async def naps(ctx: Context, count: int, seconds: float) -> int:
+    """Many timers of one run at once."""
+    await asyncio.gather(*(ctx.sleep(timedelta(seconds=seconds)) for _ in range(count)))
+    return count
+
+
+@durable.workflow
+async def all_in_one_place(ctx: Context, keys: list[str]) -> list[str]:
+    """Activities of different priorities that all wait for one slot."""
+    kinds = [activities.record.using(priority=int(key)) for key in keys]
+    return await asyncio.gather(*(ctx.activity(kind, "priority", key) for kind, key in zip(kinds, keys, strict=True)))
+
+
+@durable.workflow
+async def until_told(ctx: Context) -> int:
+    """Counts signals until the one named "stop"."""
+    count = 0
+    while await ctx.wait_signal(approved) != "stop":
+        count += 1
+    return count
+
+
+@durable.workflow
+async def wait_at_gate(ctx: Context, gate: str, steps: int = 0) -> str:
+    """One activity that the test lets go on, then some more."""
+    name = await ctx.activity(activities.wait_for_gate, gate)
+    for step in range(steps):
+        await ctx.activity(activities.record, "after gate", f"{name}/{step}")
+    return name
+
+
+visits: list[str] = []
+"""Workflow ids in the order in which the code of ``visited`` began to run, replays included."""
+
+
+@durable.workflow
+async def visited(ctx: Context) -> str:
+    visits.append(ctx.info.workflow_id)
+    return await ctx.wait_signal(approved)
+
+
+@durable.workflow
+async def hold_then_collect(ctx: Context, gate: str, count: int) -> list[str]:
+    """Stays with its worker until the gate opens, then takes what has come."""
+    await ctx.activity(activities.wait_for_gate, gate)
+    return [await ctx.wait_signal(approved) for _ in range(count)]

@@ -129,7 +129,7 @@ def test_wait_for_no_time_at_all_never_starts_the_activity():
 
 
 @workflow
-async def waits_for_both_limits(ctx: Context) -> list[str]:
+async def waits_for_both_limits(ctx: Context) -> tuple[str, str]:
     return await asyncio.gather(asyncio.wait_for(ctx.activity(STEP, "a"), 5), ctx.activity(STEP, "b"))
 
 
@@ -138,7 +138,7 @@ def test_gather_of_wait_for_schedules_the_same_commands_on_every_python():
     assert sorted(run.commands) == ["ScheduleActivity", "ScheduleActivity", "StartTimer"]
     run.complete("b")
     run.complete("a")
-    assert run.result() == ["a", "b"]
+    assert run.result() == ("a", "b")
 
 
 @workflow

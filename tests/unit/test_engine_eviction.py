@@ -284,7 +284,7 @@ async def has_calls_left(ctx: Context) -> None:
 
 @workflow
 async def has_calls_left_on_its_stack(ctx: Context) -> None:
-    await asyncio.gather(_helper(ctx), _helper(ctx), await ctx.activity(STEP, "a"))  # type: ignore[arg-type]
+    await asyncio.gather(_helper(ctx), _helper(ctx), await ctx.activity(STEP, "a"))  # type: ignore[call-overload]
 
 
 def test_coroutines_that_were_not_awaited_yet_leave_without_a_warning():

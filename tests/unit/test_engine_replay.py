@@ -217,6 +217,7 @@ def test_an_input_that_does_not_fit_fails_a_new_run():
     started = events.RunStarted(input=payload(["no number"]), seed=1, python="3.11")
     drain = instance.replay([Recorded(1, START, started)])
     assert drain is not None
+    assert drain.closing is not None
     failed = drain.closing.event()
     assert isinstance(failed, events.RunFailed)
     assert failed.failure.type == "PayloadError"
@@ -253,7 +254,7 @@ def test_equal_commands_of_one_drain_keep_their_order():
 
 
 @workflow
-async def ordered(ctx: Context) -> list[Any]:
+async def ordered(ctx: Context) -> Any:
     return await asyncio.gather(ctx.activity(STEP, "a"), asyncio.sleep(5, "slept"), ctx.activity(STEP, "b"))
 
 

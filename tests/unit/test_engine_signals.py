@@ -99,7 +99,7 @@ def test_no_timeout_at_all_takes_what_is_there():
 @workflow
 async def several_wait(ctx: Context) -> list[str]:
     async def waiter(name: str) -> str:
-        return name + await ctx.wait_signal("next")
+        return name + str(await ctx.wait_signal("next"))
 
     return await asyncio.gather(*(waiter(name) for name in "abc"))
 

@@ -93,7 +93,8 @@ async def has_side_effects(ctx: Context) -> list[Any]:
     await ctx.activity(STEP, "a")
     values.append(ctx.side_effect(next_number))
     assert isinstance(ctx.side_effect(a_moment), datetime)
-    assert ctx.side_effect(lambda: (1, 2)) == [1, 2]  # as it is stored
+    pair: Any = ctx.side_effect(lambda: (1, 2))
+    assert pair == [1, 2]  # as it is stored
     await ctx.activity(STEP, "b")
     return values
 
@@ -179,7 +180,7 @@ async def asynchronous() -> int:
 
 @workflow
 async def asynchronous_side_effect(ctx: Context) -> None:
-    ctx.side_effect(asynchronous)
+    ctx.side_effect(asynchronous)  # type: ignore[unused-coroutine]
 
 
 @workflow
@@ -242,7 +243,7 @@ async def has_context_variables(ctx: Context) -> list[Any]:
     VARIABLE.set("mine")
     await ctx.activity(STEP, "a")
 
-    async def child() -> str:
+    async def child() -> Any:
         VARIABLE.set("the child's")
         return VARIABLE.get()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from django_durable.worker import logs
+from django_durable.worker import embedded, logs
 from django_durable.worker.progress import ProgressLine
 from django_durable.worker.worker import Worker
 
@@ -30,6 +30,7 @@ class Command(BaseCommand):
         parser.add_argument("--burst", action="store_true", help="end as soon as nothing is due")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        embedded.refuse()
         logs.configure(options["verbosity"])
         queues = tuple(filter(None, map(str.strip, (options["queues"] or "").split(","))))
         worker = Worker(

@@ -1,0 +1,17 @@
+"""The admin's pages: runs and workers, to be read and nothing else. Django's admin finds this module by itself.
+
+A site of your own registers the same classes: ``site.register(WorkflowRun, WorkflowRunAdmin)``.
+"""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from django_durable.admin.runs import WorkflowRunAdmin
+from django_durable.admin.workers import WorkerAdmin
+from django_durable.models import Worker, WorkflowRun
+
+__all__ = ["WorkflowRunAdmin", "WorkerAdmin"]
+
+admin.site.register(WorkflowRun, WorkflowRunAdmin)
+admin.site.register(Worker, WorkerAdmin)

@@ -1,0 +1,66 @@
+"""The priorities in use per queue, and when the earliest of each is due: one index probe each, whatever sleeps.
+
+Ordering a claim by priority would scan every sleeper: 84 ms over a million against 0.08 ms by equality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
+from typing import NamedTuple
+
+from django_durable.models import ActivityTask, Dispatch
+from django_durable.store import clock, database
+
+
+class Level(NamedTuple):
+    """One priority of one queue. ``earliest``: when the first of its chains or tasks is due."""
+
+    queue: str
+    priority: int
+    earliest: datetime
+
+
+_WAITING_CHAINS = (Dispatch._meta.db_table, "wakeup_at", "owner IS NULL AND wakeup_at IS NOT NULL")
+_WAITING_TASKS = (ActivityTask._meta.db_table, "due_at", "worker IS NULL")
+
+
+def probe(queues: Sequence[str]) -> tuple[list[Level], list[Level]]:
+    """The levels of waiting chains and of waiting tasks, the highest priority of each queue first."""
+    with database.cursor() as cursor:
+        cursor.execute(_sql(len(queues)), list(queues))
+        found = cursor.fetchall()
+    chains = [Level(queue, priority, clock.as_moment(due)) for kind, queue, priority, due in found if kind == 0]
+    tasks = [Level(queue, priority, clock.as_moment(due)) for kind, queue, priority, due in found if kind == 1]
+    return sorted(chains, key=_urgency), sorted(tasks, key=_urgency)
+
+
+def _urgency(level: Level) -> int:
+    return -level.priority
+
+
+@cache
+def _sql(queues: int) -> str:
+    return (
+        f"WITH RECURSIVE queues(queue) AS (VALUES {', '.join(['(%s)'] * queues)}), "
+        f"{_levels('chains', *_WAITING_CHAINS)}, {_levels('tasks', *_WAITING_TASKS)} "
+        f"{_earliest(0, 'chains', *_WAITING_CHAINS)} UNION ALL {_earliest(1, 'tasks', *_WAITING_TASKS)}"
+    )
+
+
+def _levels(name: str, table: str, due: str, waiting: str) -> str:
+    highest = f"SELECT MAX(priority) FROM {table} AS waiting WHERE {waiting} AND waiting.queue ="
+    return (
+        f"{name}(queue, priority) AS (SELECT queue, ({highest} queues.queue) FROM queues UNION ALL "
+        f"SELECT queue, ({highest} {name}.queue AND waiting.priority < {name}.priority) FROM {name} "
+        f"WHERE priority IS NOT NULL)"
+    )
+
+
+def _earliest(kind: int, name: str, table: str, due: str, waiting: str) -> str:
+    return (
+        f"SELECT {kind}, queue, priority, (SELECT MIN({due}) FROM {table} AS waiting WHERE {waiting} "
+        f"AND waiting.queue = {name}.queue AND waiting.priority = {name}.priority) "
+        f"FROM {name} WHERE priority IS NOT NULL"
+    )

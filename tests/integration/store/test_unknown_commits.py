@@ -1,0 +1,145 @@
+"""Unknown commits: a COMMIT without a reply may have happened, may not have, or may still be under way."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import OperationalError, connection
+
+from django_durable.store import database, flush, history, leases
+from tests.integration.store import chains
+from tests.integration.store.sessions import Session
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_flush_tells_its_transaction_before_it_commits() -> None:
+    owner = chains.worker()
+    claimed = chains.owned(owner)
+    note = flush.Result(verdicts={})
+    broken = chains.write(claimed, consumed=("not an id",))
+
+    with pytest.raises(Exception, match=r"not an id|invalid|expected a number"):
+        flush.flush(owner, [broken], note=note)
+
+    assert list(note.verdicts) == [claimed.chain_id]
+    assert bool(note.transaction) is database.is_postgres()
+
+
+def test_a_commit_that_happened_is_found_to_have_happened() -> None:
+    owner = chains.worker()
+    write = chains.write(chains.owned(owner))
+    result = flush.flush(owner, [write])
+
+    assert flush.was_committed(result.transaction, [write]) is True
+
+
+def test_a_commit_that_did_not_happen_is_found_not_to_have_happened() -> None:
+    owner = chains.worker()
+    write = chains.write(chains.owned(owner))
+    begun: list[leases.Fence] = []
+
+    def roll_back() -> None:
+        with leases.fenced(owner) as fence:
+            begun.append(fence)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        roll_back()
+
+    assert flush.was_committed(begun[0].transaction, [write]) is False
+
+
+@pytest.mark.postgres
+def test_a_transaction_that_is_still_in_progress_is_waited_for(session: Session) -> None:
+    """Reading back would show nothing yet, and the same input would be applied again."""
+    owner = chains.worker()
+    claimed = chains.owned(owner)
+    write = chains.write(claimed)
+    [(transaction,)] = session.execute("SELECT pg_current_xact_id()::text")
+    session.execute(
+        "INSERT INTO durable_historyevent (run_id, sequence, type, schema, time, data) "
+        "VALUES (%s, 2, 'TimerStarted', 1, now(), '{}')",
+        claimed.run_id,
+    )
+
+    assert flush.is_in_progress(transaction) is True
+    with pytest.raises(flush.StillInProgress):
+        flush.was_committed(transaction, [write])
+
+    session.commit()
+    assert flush.is_in_progress(transaction) is False
+    assert flush.was_committed(transaction, [write]) is True
+
+
+@pytest.mark.postgres
+def test_a_transaction_that_ends_with_its_connection_is_found_not_to_have_happened(session: Session) -> None:
+    owner = chains.worker()
+    claimed = chains.owned(owner)
+    write = chains.write(claimed)
+    begun: list[leases.Fence] = []
+
+    def lose_the_connection() -> None:
+        with leases.fenced(owner) as fence:
+            begun.append(fence)
+            history.append(write.events)
+            session.execute("SELECT pg_terminate_backend(%s)", connection.connection.info.backend_pid)
+
+    with pytest.raises(OperationalError):
+        lose_the_connection()
+    database.discard()
+
+    assert flush.was_committed(begun[0].transaction, [write]) is False
+    assert chains.history_of(claimed.run_id) == ["RunStarted"]
+
+
+@pytest.mark.postgres
+def test_a_transaction_that_the_server_never_heard_of_is_found_not_to_have_happened() -> None:
+    """After a fail-over to a standby that lost it, its id is one that this server has still to give."""
+    owner = chains.worker()
+    write = chains.write(chains.owned(owner))
+
+    assert flush.was_committed("4611686018427387904", [write]) is False
+    assert flush.is_in_progress("4611686018427387904") is False
+
+
+def test_without_a_transactions_id_the_history_tells() -> None:
+    """SQLite has none; there a commit is never under way on a server."""
+    owner = chains.worker()
+    write = chains.write(chains.owned(owner))
+    assert flush.was_committed("", [write]) is False
+
+    flush.flush(owner, [write])
+
+    assert flush.was_committed("", [write]) is True
+
+
+# What kind of error it is
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("state", "outage", "conflict"),
+    [
+        ("22001", False, False),  # a value too long: the run's own
+        ("23505", False, False),  # a place that is taken
+        ("54000", False, False),  # too complex
+        ("25006", True, False),  # read-only after a fail-over
+        ("53100", True, False),  # disk full
+        ("53300", True, False),  # too many connections
+        ("57P01", True, False),  # shutdown
+        ("57014", True, False),  # statement timeout
+        ("42P01", True, False),  # a migration is missing
+        ("55P03", True, True),  # a lock was not had
+        ("40001", True, True),
+        ("40P01", True, True),
+    ],
+)
+def test_only_a_property_of_the_run_is_no_outage(state: str, outage: bool, conflict: bool) -> None:
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION SQLSTATE '{state}'; END $$")
+        except Exception as error:
+            assert (database.sqlstate(error), database.is_outage(error)) == (state, outage)
+            assert database.is_conflict(error) is conflict
+        else:
+            pytest.fail("the server raised nothing")

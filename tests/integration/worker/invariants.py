@@ -1,0 +1,61 @@
+"""What must be true of every run, whatever has happened to it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from django_durable.client import WorkflowHandle
+from django_durable.history import events
+from django_durable.history.status import CLOSED
+from django_durable.models import ActivityOutcome, ActivityTask, Dispatch, InboxMessage, WorkflowRun
+from django_durable.store import history
+
+ENDINGS = tuple(kind.__name__ for kind in events.CLOSING)
+
+
+def assert_invariants(handle: WorkflowHandle[Any]) -> None:
+    """A run's history is gapless, consistent in itself, and nothing is left of a run that is closed."""
+    recorded = history.read([handle.run_id])[handle.run_id]
+    run = WorkflowRun.objects.get(pk=handle.run_id)
+    assert [one.sequence for one in recorded] == list(range(1, len(recorded) + 1)), "sequences are not dense"
+    assert isinstance(recorded[0].event, events.RunStarted)
+    assert all(earlier.time <= later.time for earlier, later in zip(recorded, recorded[1:], strict=False))
+    _assert_answers_fit(recorded)
+    endings = [one for one in recorded if type(one.event).__name__ in ENDINGS]
+    assert endings == (recorded[-1:] if run.status in CLOSED else []), "an end that is not the end"
+    if run.status in CLOSED:
+        _assert_nothing_left(run)
+
+
+def assert_all_invariants(handles: Iterable[WorkflowHandle[Any]]) -> None:
+    for handle in handles:
+        assert_invariants(handle)
+
+
+def _assert_answers_fit(recorded: list[events.Recorded]) -> None:
+    """Every completion answers one schedule before it, and none is answered twice."""
+    asked: dict[str, set[int]] = {"activity": set(), "timer": set()}
+    answered: Counter[tuple[str, int]] = Counter()
+    for one in recorded:
+        match one.event:
+            case events.ActivityScheduled():
+                asked["activity"].add(one.sequence)
+            case events.TimerStarted():
+                asked["timer"].add(one.sequence)
+            case events.ActivityCompleted(activity=sequence) | events.ActivityFailed(activity=sequence):
+                assert sequence in asked["activity"], f"{one} answers nothing"
+                answered["activity", sequence] += 1
+            case events.TimerFired(timer=sequence):
+                assert sequence in asked["timer"], f"{one} answers nothing"
+                answered["timer", sequence] += 1
+    assert not [place for place, count in answered.items() if count > 1], "something was answered twice"
+
+
+def _assert_nothing_left(run: WorkflowRun) -> None:
+    assert run.open_workflow_id is None
+    assert run.closed_at is not None
+    for table in (Dispatch, InboxMessage, ActivityTask, ActivityOutcome):
+        left = list(table.objects.filter(chain_id=run.chain_id))
+        assert left == [], f"{table.__name__} rows of a closed run"

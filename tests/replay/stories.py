@@ -1,0 +1,129 @@
+"""What happened to the workflows beside this file when their histories were recorded.
+
+``python -m tests.replay.stories`` records each of them on the Python that runs it, as ``<name>-py<version>.json``,
+unless that file is there: recorded histories are never rewritten.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from django_durable.history import codec, events, failures
+from django_durable.history.events import Recorded
+from tests.replay.workflows import WORKFLOWS
+from tests.unit.engine_harness import Run
+
+HERE = Path(__file__).parent
+
+
+def order(run: Run) -> None:
+    run.complete("charge 7", "receipt")
+    run.complete("invoice")
+    run.signal("rated", 5)
+    run.complete("pack")
+    run.fire()
+
+
+def limits(run: Run) -> None:
+    run.complete("b")
+    run.fire()
+    run.signal("word", "said")
+    run.complete("c")
+
+
+def race(run: Run) -> None:
+    for label in "cfax":
+        if label in run.pending:
+            run.complete(label)
+    run.complete("b")
+    for label in "zxy":
+        run.complete(label)
+
+
+def groups(run: Run) -> None:
+    run.complete("b")
+    run.complete("a")
+    run.fail("d", "no stock")
+
+
+def cancelled(run: Run) -> None:
+    run.signal("word", "one")
+    run.signal("word", "two")
+    run.complete("one")
+    run.cancel("enough")
+    run.complete("clean up")
+
+
+def fails(run: Run) -> None:
+    run.fail("a", "no money", type="CardDeclined")
+    run.complete("compensate")
+
+
+STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
+    "order": (order, (7,)),
+    "limits": (limits, ()),
+    "race": (race, ()),
+    "groups": (groups, ()),
+    "cancelled": (cancelled, ()),
+    "fails": (fails, ()),
+}
+
+
+def tell(name: str) -> list[Recorded]:
+    """The history of that story, as this Python gives it."""
+    story, arguments = STORIES[name]
+    run = Run(WORKFLOWS[name], *arguments)
+    story(run)
+    assert run.instance.closed, f"{name} waits at {run.instance.waiting()}"
+    run.evict()
+    return run.history
+
+
+def write(path: Path, history: list[Recorded]) -> None:
+    rows = [
+        {
+            "sequence": item.sequence,
+            "time": item.time.isoformat(),
+            "type": type(item.event).__name__,
+            "schema": codec.SCHEMA,
+            "data": codec.encode(item.event).decode(),
+        }
+        for item in history
+    ]
+    path.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def read(path: Path) -> list[Recorded]:
+    return [
+        Recorded(
+            row["sequence"],
+            datetime.fromisoformat(row["time"]),
+            codec.decode(row["type"], row["data"], row["schema"]),
+        )
+        for row in json.loads(path.read_text())
+    ]
+
+
+def recordable(event: events.Event, version: str) -> events.Event:
+    """With the Python that runs, and without the paths of the machine."""
+    if isinstance(event, events.RunStarted):
+        return events.RunStarted(input=event.input, seed=event.seed, python=version)
+    if isinstance(event, events.RunFailed):
+        failure = failures.Failure(type=event.failure.type, message=event.failure.message)
+        return events.RunFailed(failure=failure, unhandled=event.unhandled)
+    return event
+
+
+if __name__ == "__main__":
+    VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for story_name in STORIES:
+        target = HERE / f"{story_name}-py{VERSION}.json"
+        if not target.exists():
+            told = tell(story_name)
+            write(target, [Recorded(item.sequence, item.time, recordable(item.event, VERSION)) for item in told])
+            sys.stdout.write(f"{target.name}\n")

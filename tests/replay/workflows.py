@@ -1,0 +1,117 @@
+"""The code whose recorded histories lie beside this file. Changing what it does breaks their replay, as it should."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+from django_durable.definitions.activity import ActivityDefinition
+from django_durable.definitions.signal import SignalDefinition
+from django_durable.definitions.workflow import WorkflowDefinition
+from django_durable.engine.context import Context
+from django_durable.exceptions import ActivityError
+
+
+def work(label: str) -> str:
+    return label
+
+
+WORK: ActivityDefinition[[str], str] = ActivityDefinition(work, name="replay.work")
+RATED: SignalDefinition[int] = SignalDefinition("rated", int)
+WORKFLOWS: dict[str, WorkflowDefinition[..., Any]] = {}
+
+
+def _workflow(function: Any) -> Any:
+    definition = WorkflowDefinition(function, name=f"replay.{function.__name__}")
+    WORKFLOWS[function.__name__] = definition
+    return definition
+
+
+@_workflow
+async def order(ctx: Context, order_id: int) -> dict[str, Any]:
+    receipt = await ctx.activity(WORK, f"charge {order_id}")
+    packed, invoiced = await asyncio.gather(ctx.activity(WORK, "pack"), ctx.activity(WORK, "invoice"))
+    await ctx.sleep(timedelta(days=3))
+    try:
+        rating = await ctx.wait_signal(RATED, timeout=timedelta(days=14))
+    except TimeoutError:
+        rating = None
+    token = str(ctx.uuid4())
+    number = ctx.side_effect(_number)
+    return {"steps": [receipt, packed, invoiced], "rating": rating, "token": token, "number": number}
+
+
+def _number() -> int:
+    return 42
+
+
+@_workflow
+async def limits(ctx: Context) -> list[str]:
+    """Asks for its commands in another order on 3.11 than later: wait_for was rewritten in 3.12."""
+    results = await asyncio.gather(
+        asyncio.wait_for(ctx.activity(WORK, "a"), 5),
+        ctx.activity(WORK, "b"),
+        asyncio.wait_for(ctx.activity(WORK, "c"), 50),
+        asyncio.wait_for(ctx.wait_signal("word"), 500),
+        return_exceptions=True,
+    )
+    return [result if isinstance(result, str) else type(result).__name__ for result in results]
+
+
+@_workflow
+async def race(ctx: Context) -> list[str]:
+    tasks = {asyncio.create_task(ctx.activity(WORK, label)) for label in "abcdef"}
+    order: list[str] = []
+    while tasks and len(order) < 4:
+        done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        order += [task.result() for task in done]
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    order += [await earliest for earliest in asyncio.as_completed([ctx.activity(WORK, label) for label in "xyz"])]
+    return order
+
+
+@_workflow
+async def groups(ctx: Context) -> list[str]:
+    seen: list[str] = []
+    semaphore = asyncio.Semaphore(2)
+
+    async def one(label: str) -> None:
+        async with semaphore, asyncio.timeout(60):
+            seen.append(await ctx.activity(WORK, label))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for label in "abcd":
+                group.create_task(one(label))
+    except* ActivityError as errors:
+        seen.extend(str(error) for error in errors.exceptions)
+    return seen
+
+
+@_workflow
+async def cancelled(ctx: Context) -> None:
+    queue: asyncio.Queue[str] = asyncio.Queue()
+
+    async def listens() -> None:
+        while True:
+            await queue.put(await ctx.wait_signal("word"))
+
+    listener = asyncio.create_task(listens())
+    try:
+        while True:
+            await ctx.activity(WORK, await queue.get())
+    finally:
+        listener.cancel()
+        await asyncio.shield(ctx.activity(WORK, "clean up"))
+
+
+@_workflow
+async def fails(ctx: Context) -> None:
+    try:
+        await ctx.activity(WORK, "a")
+    except ActivityError as error:
+        await ctx.activity(WORK, "compensate")
+        raise RuntimeError("it did not work") from error
