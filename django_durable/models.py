@@ -67,6 +67,7 @@ class Dispatch(models.Model):
     blocked_by = models.CharField(max_length=64, null=True)
     recoveries = models.SmallIntegerField(default=0)
     started_at = models.DateTimeField(null=True)
+    claimed_at = models.DateTimeField(null=True)
 
     objects = querysets.DispatchQuerySet.as_manager()
 

@@ -16,7 +16,7 @@ from django_durable.definitions.workflow import WorkflowCall, WorkflowDefinition
 from django_durable.exceptions import DurableError, WorkflowAlreadyStarted
 from django_durable.history import events
 from django_durable.history.status import Status
-from django_durable.store import clock, database, identifiers, runs
+from django_durable.store import database, identifiers, runs
 
 START_TRIES = 5  # the run in the way may end between the insert and the look at it
 
@@ -46,7 +46,7 @@ def start_workflows(calls: Iterable[WorkflowCall]) -> list[handle.WorkflowHandle
     started: dict[UUID, UUID] = {}
     with database.writing():
         plain = [new for definition, new in wanted if definition.options.workflow_id is None]
-        runs.insert_many(plain, clock.read())
+        runs.insert_many(plain)
         # In the order of the ids, so that two bulk starts cannot wait for each other.
         named = [pair for pair in wanted if pair[0].options.workflow_id is not None]
         for definition, new in sorted(named, key=lambda pair: pair[1].workflow_id):

@@ -77,7 +77,8 @@ class Activities:
             return
         sequence = pending.command.sequence
         if self.pending.pop(sequence, None) is not None:  # else its outcome came in this very drain
-            self._recorder.issue(CancelActivity(activity=sequence))
+            options = pending.command.definition.options
+            self._recorder.issue(CancelActivity(activity=sequence, key=pending.command.key, atomic=options.atomic))
 
     # What happens to it
 

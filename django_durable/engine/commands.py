@@ -56,6 +56,8 @@ class ScheduleActivity(Command):
 
 class CancelActivity(Command):
     activity: int
+    key: str = ""
+    atomic: bool = False
 
     def matches(self, event: events.Event) -> bool:
         return isinstance(event, events.ActivityCancelRequested) and event.activity == self.activity

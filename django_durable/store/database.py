@@ -111,6 +111,11 @@ def own_connection() -> BaseDatabaseWrapper:
     return fresh
 
 
+def forget_queries() -> None:
+    """Drop the queries that DEBUG collects: a worker has no request after which Django would."""
+    connection().queries_log.clear()
+
+
 def is_outage(error: BaseException) -> bool:
     """Whether ``error`` says something about the database's state, not about the run that met it."""
     if not isinstance(error, DatabaseError | InterfaceError):

@@ -103,7 +103,8 @@ def claim(
 _CLAIM = f"""
 WITH due AS MATERIALIZED ({{due}})
 UPDATE {Dispatch._meta.db_table} AS chain
-SET owner = %s, epoch = chain.epoch + 1, started_at = COALESCE(chain.started_at, STATEMENT_TIMESTAMP())
+SET owner = %s, epoch = chain.epoch + 1, claimed_at = STATEMENT_TIMESTAMP(),
+    started_at = COALESCE(chain.started_at, STATEMENT_TIMESTAMP())
 FROM due JOIN {WorkflowRun._meta.db_table} AS run ON run.id = due.run_id
 WHERE chain.chain_id = due.chain_id
 RETURNING chain.chain_id, chain.run_id, chain.epoch, definition, chain.queue, hold, recoveries, run.workflow_id
@@ -126,9 +127,17 @@ def _claim_each(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[
         )[:limit]
     )
     rows().filter(pk__in=[row[0] for row in claimed]).update(
-        owner=worker, epoch=F("epoch") + 1, started_at=Coalesce("started_at", clock.now())
+        owner=worker,
+        epoch=F("epoch") + 1,
+        claimed_at=clock.now(),
+        started_at=Coalesce("started_at", clock.now()),
     )
     return claimed
+
+
+def has_suspects(level: levels.Level) -> bool:
+    """Whether a due chain of this level is one that must be claimed alone."""
+    return due(level.queue, level.priority).filter(recoveries__gte=SUSPECT_AFTER).exists()
 
 
 def release(worker: int, releases: Iterable[Release]) -> None:
@@ -203,8 +212,8 @@ def unhold(worker: int, chain_id: UUID) -> None:
 
 def offer_blocked(definition: str, fingerprint: str) -> int:
     """Make due what other code than ``fingerprint`` has blocked."""
-    others = rows().filter(definition=definition, hold="blocked", owner__isnull=True).exclude(blocked_by=fingerprint)
-    return others.filter(wakeup_at__gt=clock.now()).update(wakeup_at=clock.now())
+    held = rows().filter(definition=definition, hold="blocked", owner__isnull=True, wakeup_at__gt=clock.now())
+    return held.exclude(blocked_by__in=(fingerprint, "")).update(wakeup_at=clock.now())
 
 
 def postpone_unknown(definitions: Collection[str]) -> list[tuple[str, int]]:

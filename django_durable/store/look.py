@@ -32,6 +32,7 @@ class Seen:
     tasks: list[tasks.ClaimedTask] = field(default_factory=list)
     messages_for: set[UUID] = field(default_factory=set)
     next_due: datetime | None = None
+    suspects: bool = False  # a run that must be claimed alone is due, and this worker is not alone with it
     left_runs: bool = False  # more may be due than there was room for
     left_tasks: bool = False
 
@@ -59,6 +60,8 @@ def look(wanted: Wanted, now: datetime) -> Seen:
             seen.time = leases.prove_alive(wanted.worker).time
             _claim_runs(wanted, due_chains, seen)
             _claim_tasks(wanted, due_tasks, seen)
+            if not wanted.suspects and len(seen.runs) < wanted.runs:
+                seen.suspects = any(map(dispatch.has_suspects, due_chains))
         seen.left_runs = bool(due_chains) and len(seen.runs) >= wanted.runs
         seen.left_tasks = bool(due_tasks) and len(seen.tasks) >= max(
             (limit for _, limit in wanted.activities), default=0

@@ -8,10 +8,10 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Subquery, When
 
 from django_durable.history import blocking
-from django_durable.models import ActivityTask, Dispatch, Worker
+from django_durable.models import ActivityTask, Dispatch, HistoryEvent, Worker
 from django_durable.store import clock, database, dispatch, runs, tasks
 
 BATCH = 500
@@ -39,9 +39,18 @@ def release_chains(dead: list[int]) -> list[UUID]:
         )
         if found:
             dispatch.rows().filter(pk__in=found).update(
-                owner=None, closing=False, wakeup_at=clock.now(), recoveries=F("recoveries") + 1
+                owner=None,
+                closing=False,
+                wakeup_at=clock.now(),
+                recoveries=Case(When(_progressed(), then=0), default=F("recoveries") + 1),
             )
     return found
+
+
+def _progressed() -> Q:
+    """Whether anything was written under the dead worker's claim: then the run is not what killed it."""
+    latest = HistoryEvent.objects.filter(run_id=OuterRef("run_id")).order_by("-sequence").values("time")[:1]
+    return Q(claimed_at__lt=Subquery(latest))
 
 
 def park_stuck(dead: list[int]) -> list[tuple[UUID, str]]:

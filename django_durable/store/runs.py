@@ -10,9 +10,16 @@ from uuid import UUID
 import msgspec
 from django.db.models import OuterRef, Subquery
 
-from django_durable.history import blocking, events
+from django_durable.history import blocking, codec, events
 from django_durable.history.status import CLOSED, Status
-from django_durable.models import ActivityOutcome, ActivityTask, Dispatch, InboxMessage, WorkflowRun
+from django_durable.models import (
+    ActivityOutcome,
+    ActivityTask,
+    Dispatch,
+    HistoryEvent,
+    InboxMessage,
+    WorkflowRun,
+)
 from django_durable.payloads import payload
 from django_durable.querysets import RunQuerySet
 from django_durable.store import clock, database, dispatch, history
@@ -51,12 +58,57 @@ def insert(new: NewRun) -> bool:
 
     Meeting an uncommitted run of the same id, or one that is just closing, this waits for that transaction's end.
     """
-    now = clock.read()
-    return bool(insert_many([new], now))
+    return bool(insert_many([new]))
 
 
-def insert_many(new: Sequence[NewRun], now: datetime) -> list[UUID]:
+def insert_many(new: Sequence[NewRun]) -> list[UUID]:
     """Start runs; returns the ids of those whose workflow id was free."""
+    if not new:
+        return []
+    return _insert_at_once(new) if database.is_postgres() else _insert_each(new)
+
+
+_START = f"""
+WITH wanted AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%s::json) AS row(
+        run_id uuid, workflow_id text, name text, version text, fingerprint text, definition text, queue text,
+        priority smallint, input text, event text, schema smallint)),
+run AS (
+    INSERT INTO {WorkflowRun._meta.db_table} (id, chain_id, workflow_id, open_workflow_id, name, version, fingerprint,
+        queue, priority, status, input, created_at)
+    SELECT run_id, run_id, workflow_id, workflow_id, name, version, fingerprint, queue, priority, '{Status.RUNNING}',
+        input, {{now}}
+    FROM wanted ON CONFLICT (open_workflow_id) DO NOTHING RETURNING id, created_at),
+chain AS (
+    INSERT INTO {Dispatch._meta.db_table} (chain_id, run_id, queue, priority, definition, wakeup_at, epoch, closing,
+        recoveries)
+    SELECT run_id, run_id, queue, priority, definition, created_at, 0, false, 0 FROM wanted JOIN run ON id = run_id),
+event AS (
+    INSERT INTO {HistoryEvent._meta.db_table} (run_id, sequence, type, schema, time, data)
+    SELECT run_id, 1, 'RunStarted', schema, created_at, event FROM wanted JOIN run ON id = run_id)
+SELECT id FROM run
+"""
+
+
+def _insert_at_once(new: Sequence[NewRun]) -> list[UUID]:
+    """One statement: a start costs its caller one round trip."""
+    records = [
+        run._asdict()
+        | {
+            "started": None,
+            "input": payload.dump(run.started.input),
+            "event": codec.encode(run.started).decode(),
+            "schema": codec.SCHEMA,
+        }
+        for run in new
+    ]
+    now, params = clock.sql()
+    found = database.select(_START.format(now=now), [msgspec.json.encode(records).decode(), *params])
+    return [row[0] for row in found]
+
+
+def _insert_each(new: Sequence[NewRun]) -> list[UUID]:
+    now = clock.read()
     rows().bulk_create([_run_row(run, now) for run in new], ignore_conflicts=True)
     ids = [run.run_id for run in new]
     inserted = set(rows().filter(pk__in=ids).values_list("pk", flat=True))

@@ -29,6 +29,7 @@ class Drainer:
     def __init__(self, worker: int, slots: Slots, watchdog: Watchdog) -> None:
         self.worker = worker
         self.spilled_waits = False
+        self.stopping = False  # the worker drains: everything new is for others
         self._slots = slots
         self._watchdog = watchdog
         self._handlers: dict[type[commands.Command], Callable[[OwnedRun, Any, Drain], None]] = {
@@ -77,7 +78,7 @@ class Drainer:
 
     def _may_keep(self, run: OwnedRun, command: commands.ScheduleActivity) -> bool:
         options = command.definition.options
-        if options.priority or options.queue not in (None, run.claimed.queue):
+        if self.stopping or options.priority or options.queue not in (None, run.claimed.queue):
             return False
         share = LOCAL_SHARE if self.spilled_waits else 1.0
         return self._slots.take(is_async=command.definition.is_async, share=share)
@@ -97,12 +98,11 @@ class Drainer:
 
     def _cancel(self, run: OwnedRun, command: commands.CancelActivity, drain: Drain) -> None:
         self._note(run, command, command.event(), drain)
-        key = f"{run.claimed.run_id.hex}-{command.activity}"
-        for job in run.draft.forget(key):
+        for job in run.draft.forget(command.key):
             self._slots.give_back(is_async=job.definition.is_async)
-        run.side = [task for task in run.side if task.key != key]
+        run.side = [task for task in run.side if task.key != command.key]
+        run.draft.cancelled.append((command.key, command.atomic))
         running = run.running.get(command.activity)
-        run.draft.cancelled.append((key, running is None or running.definition.options.atomic))
         if running is not None:
             self._slots.give_up(running)
 

@@ -43,8 +43,10 @@ def start_embedded_worker() -> Worker | None:
 
 def start_if_configured(**_: object) -> None:
     """A request or a start has come: begin to work if the project asked for it."""
-    if conf.current().EMBEDDED_WORKER and not _refused:
-        start_embedded_worker()
+    if conf.current().EMBEDDED_WORKER:
+        worker = start_embedded_worker()
+        if worker is not None:
+            worker.wake()
 
 
 def refuse() -> None:

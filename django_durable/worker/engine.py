@@ -16,7 +16,7 @@ from django_durable import conf, instrumentation
 from django_durable.client import messaging
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.history import events
-from django_durable.store import clock, delivery, dispatch, flush, inbox, leases, tasks
+from django_durable.store import clock, database, delivery, dispatch, flush, inbox, leases, tasks
 from django_durable.worker.alarms import Alarms
 from django_durable.worker.draining import Drainer
 from django_durable.worker.executors import Slots
@@ -37,8 +37,8 @@ MAX_EVENTS = 1_000  # of one flush: larger ones make every run of this worker wa
 MAX_BYTES = 1_000_000
 MAX_RUNS = 256
 BUSY_PAUSES = (0.05, 2.0)  # seconds, with jitter, before a run whose row somebody holds is tried again
+LOCAL_SECONDS = 60.0  # after which a running local activity gets a task row, so that its run can be released
 LONGEST_REST = 1.0
-LAG = 0.05  # seconds of lateness that are worth telling
 
 
 class Engine:
@@ -116,6 +116,7 @@ class Engine:
         self._rest()
         self.progress += 1
         self._watchdog.leave()
+        database.forget_queries()
         self._collect()
         self._ring()
         if not self.draining and self.taking.is_due():
@@ -350,9 +351,16 @@ class Engine:
             dispatch.give_up(self.worker, strays)
             for task in held - self._held():
                 tasks.give_back(task)
+        self._hand_over_old(time.monotonic() - LOCAL_SECONDS)
         for run in list(self.holdings.owned.values()):
             if owned.get(run.claimed.chain_id) != run.claimed.epoch:
                 self._gone(run, flush.Result(verdicts={}))
+
+    def _hand_over_old(self, before: float) -> None:
+        """A local activity that lasts must not pin its run in this worker's memory."""
+        self.parking.hand_over(
+            [run for run in self.holdings.owned.values() if any(job.started < before for job in run.running.values())]
+        )
 
     def _knows(self, chain: UUID, epoch: int) -> bool:
         run = self.holdings.owned.get(chain)
@@ -369,7 +377,7 @@ class Engine:
 
     def _release(self) -> None:
         """Give back runs that have had nothing in flight for a while, then look whether a message came meanwhile."""
-        linger = 0.0 if self.draining else conf.current().LINGER_SECONDS
+        linger = 0.0 if self.draining or self.taking.wants_quiet else conf.current().LINGER_SECONDS
         before = time.monotonic() - linger
         idle = [run for run in self.holdings.owned.values() if run.idle_since is not None and run.idle_since <= before]
         soon = self.time.now() + timedelta(seconds=linger)
@@ -395,7 +403,7 @@ class Engine:
 
     def drain(self) -> None:
         """Stop taking, and hand over what is owned: running activities go on here as task rows."""
-        self.draining = True
+        self.draining = self._drainer.stopping = True
         for job in self.holdings.jobs:
             job.stopping = True
         self.parking.hand_over(list(self.holdings.owned.values()))

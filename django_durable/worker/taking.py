@@ -24,6 +24,7 @@ MOST_RUNS = 256  # in one claim
 SPARE_RUNS = 16  # claimed although no slot is free, when the slots are taken by attempts that last
 ROOM_SHARE = 4  # a look for what was left waits until a quarter of the slots is free: each costs a transaction
 LASTING = 0.5  # seconds after which an attempt is taken to last
+QUARANTINE_PATIENCE = 10.0  # seconds that a suspect run waits for a worker to have nothing else in hand
 MOST_OWNED = 10_000
 
 
@@ -68,6 +69,11 @@ class Taking:
         }
         self._left_runs = self._left_tasks = False  # the last look had to leave something that was due
         self._suspect = False  # a suspect run is owned: nothing else is taken meanwhile
+        self._quiet_since: float | None = None  # a suspect run is due: this worker empties its hands first
+
+    @property
+    def wants_quiet(self) -> bool:
+        return self._quiet_since is not None
 
     def is_due(self) -> bool:
         """Whether to look now: it is time, or there is room again for what the last look had to leave."""
@@ -88,6 +94,10 @@ class Taking:
         until_due = None
         if seen.next_due is not None:
             until_due = (seen.next_due - time_estimate.now()).total_seconds()
+        if seen.suspects and self._quiet_since is None:
+            self._quiet_since = time.monotonic()
+        elif wanted.suspects:
+            self._quiet_since = None
         self._left_runs, self._left_tasks = seen.left_runs, seen.left_tasks
         self.pace.looked(
             found=seen.anything,
@@ -107,14 +117,16 @@ class Taking:
     def _wanted(self) -> look.Wanted:
         alone = not self._holdings.owned and not self._holdings.jobs
         self._suspect = self._suspect and bool(self._holdings.owned)
+        waited = self._quiet_since is not None and time.monotonic() - self._quiet_since > QUARANTINE_PATIENCE
+        nothing_else = self._suspect or self.wants_quiet
         return look.Wanted(
             worker=self._worker,
             queues=self._queues,
             definitions=self._definitions,
-            runs=0 if self._suspect else self._room_for_runs(),
-            suspects=1 if alone else 0,
+            runs=0 if nothing_else else self._room_for_runs(),
+            suspects=1 if (alone or waited) and not self._suspect else 0,
             activities=tuple(
-                (names, 0 if self._suspect else max(0, self._slots.free(is_async=is_async)))
+                (names, 0 if nothing_else else max(0, self._slots.free(is_async=is_async)))
                 for is_async, names in self._names.items()
             ),
             messages=self.pace.wants_messages(),

@@ -72,7 +72,7 @@ class Worker:
             lambda: self.id,
             may_judge=self._heartbeat.may_judge,
             definitions=self._definitions,
-            wake=self._wake,
+            wake=self.wake,
         )
         self._thread = threading.Thread(target=self._run, name="durable-engine", daemon=True)
 
@@ -92,7 +92,7 @@ class Worker:
         """Take nothing more, hand runs over, wait for running activities up to ``DRAIN_SECONDS``, then end."""
         self._drain_until = time.monotonic() + conf.current().DRAIN_SECONDS
         self._stopping.set()
-        self._wake()
+        self.wake()
 
     def force_stop(self) -> None:
         """End now: what still runs counts as interrupted, and other workers may take everything at once."""
@@ -244,7 +244,8 @@ class Worker:
         if self.engine is not None:
             self.engine.report(finished)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """There may be something new: look now."""
         if self.engine is not None:
             self.engine.wake()
 
@@ -257,7 +258,7 @@ class Worker:
     def _listen(self, worker: int) -> None:
         for listener in self._listeners:
             listener.close()
-        self._listeners = [one.listen(self.queues, worker, self._wake) for one in transports.all()]
+        self._listeners = [one.listen(self.queues, worker, self.wake) for one in transports.all()]
 
     # The watchdog's thread
 

@@ -10,8 +10,9 @@ from django.db import transaction
 
 from django_durable import WorkflowAlreadyStarted, durable
 from django_durable.client.handle import WorkflowHandle
+from django_durable.history.status import Status
 from django_durable.models import Dispatch, HistoryEvent, WorkflowRun
-from django_durable.store import runs
+from django_durable.store import dispatch, history, runs
 from tests.flows import workflows
 from tests.flows.models import Entry
 from tests.integration.store import chains
@@ -34,15 +35,11 @@ def start_or_none(workflow_id: str = "order") -> object:
 
 
 def close(handle: WorkflowHandle[Any], how: str = "completed") -> None:
-    """End a run as its owner would, or from outside."""
-    if how == "terminated":
-        handle.terminate()
-        return
-    owner = chains.worker()
-    Dispatch.objects.filter(pk=handle.run_id).update(definition=chains.DEFINITION)
-    [claimed] = chains.claim(owner)
-    chains.end(owner, claimed)
-    WorkflowRun.objects.filter(pk=handle.run_id).update(status=how)
+    """End a run, in the caller's transaction."""
+    with transaction.atomic():
+        assert dispatch.locked_for_end([handle.run_id])
+        history.append([chains.event(handle.run_id, 2)])
+        runs.close([runs.Ending(handle.run_id, handle.run_id, Status(how))])
 
 
 # With the caller's transaction

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import DatabaseError, OperationalError, connection
 
 from django_durable.store import database, flush, history, leases
 from tests.integration.store import chains
@@ -135,11 +135,9 @@ def test_without_a_transactions_id_the_history_tells() -> None:
     ],
 )
 def test_only_a_property_of_the_run_is_no_outage(state: str, outage: bool, conflict: bool) -> None:
-    with connection.cursor() as cursor:
-        try:
-            cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION SQLSTATE '{state}'; END $$")
-        except Exception as error:
-            assert (database.sqlstate(error), database.is_outage(error)) == (state, outage)
-            assert database.is_conflict(error) is conflict
-        else:
-            pytest.fail("the server raised nothing")
+    with connection.cursor() as cursor, pytest.raises(DatabaseError) as raised:
+        cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION SQLSTATE '{state}'; END $$")
+
+    assert database.sqlstate(raised.value) == state
+    assert database.is_outage(raised.value) is outage
+    assert database.is_conflict(raised.value) is conflict
