@@ -1,5 +1,7 @@
 """How PostgreSQL keeps the two tables whose rows come and go with every run."""
 
+from typing import Any
+
 from django.db import migrations
 
 SETTINGS = {
@@ -10,13 +12,13 @@ SETTINGS = {
 }
 
 
-def set_storage(apps, schema_editor):
+def set_storage(apps: Any, schema_editor: Any) -> None:
     if schema_editor.connection.vendor == "postgresql":
         for table, settings in SETTINGS.items():
             schema_editor.execute(f"ALTER TABLE {table} SET ({settings})")
 
 
-def reset_storage(apps, schema_editor):
+def reset_storage(apps: Any, schema_editor: Any) -> None:
     if schema_editor.connection.vendor == "postgresql":
         for table, settings in SETTINGS.items():
             names = ", ".join(setting.partition(" = ")[0] for setting in settings.split(", "))

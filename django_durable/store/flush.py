@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import Enum
 from uuid import UUID
 
+from django.db import DataError
+
 from django_durable.store import database, dispatch, history, inbox, leases, outcomes, runs, tasks
 
 
@@ -183,7 +185,10 @@ def is_in_progress(transaction: str) -> bool:
 
 def _status_of(transaction: str) -> str | None:
     with database.cursor() as cursor:
-        cursor.execute("SELECT pg_xact_status(%s::xid8)", [transaction])
+        try:
+            cursor.execute("SELECT pg_xact_status(%s::xid8)", [transaction])
+        except DataError:  # still to be given: this server took over from one whose commit it never heard of
+            return None
         row = cursor.fetchone()
     return row[0] if row else None
 

@@ -38,6 +38,7 @@ MAX_BYTES = 1_000_000
 MAX_RUNS = 256
 BUSY_PAUSES = (0.05, 2.0)  # seconds, with jitter, before a run whose row somebody holds is tried again
 LOCAL_SECONDS = 60.0  # after which a running local activity gets a task row, so that its run can be released
+LAG = 0.05  # seconds of lateness that are worth telling
 LONGEST_REST = 1.0
 
 
@@ -132,10 +133,15 @@ class Engine:
         return not (self.holdings.owned or self.holdings.jobs or self.holdings.reports or self._finished)
 
     def _rest(self) -> None:
-        wait = self._until_next()
-        if wait > 0 and self._bell.wait(wait) is False:
-            return
+        wait, began = self._until_next(), time.monotonic()
+        if wait > 0 and not self._bell.wait(wait):
+            self._notice_lag(time.monotonic() - began - wait)
         self._bell.clear()
+
+    def _notice_lag(self, late: float) -> None:
+        """Waking up late means that other threads keep the interpreter: usually activities that compute."""
+        if late > LAG:
+            instrumentation.send(instrumentation.engine_lagging, worker=self.worker, seconds=late)
 
     def _until_next(self) -> float:
         if self._finished or any(run.busy_until <= time.monotonic() for run in self.holdings.ready.values()):
@@ -416,6 +422,8 @@ class Engine:
         """Drop everything in memory: this worker is dead by declaration, or the process ends."""
         for run in self.holdings.owned.values():
             run.instance.evict()
+            for job in run.draft.local:
+                self._slots.give_back(is_async=job.definition.is_async)
         for job in self.holdings.jobs:
             job.given_up = True
         self._cache.clear()

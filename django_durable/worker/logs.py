@@ -48,6 +48,15 @@ def _retried(*, workflow_id: str, name: str, attempt: int, error: Any, delay: An
     )  # fmt: skip
 
 
+def _lagging(*, worker: int, seconds: float, **_: Any) -> None:
+    logger.debug(
+        "The engine of worker %s woke up %.0f ms late: do its activities compute for long? Fewer slots, or a worker "
+        "of their own, would help.",
+        worker,
+        seconds * 1000,
+    )
+
+
 def _line(text: str) -> str:
     """One line whatever is in it: ids and messages are the users'."""
     return text.encode("unicode_escape").decode() if not text.isprintable() else text
@@ -59,4 +68,5 @@ RECEIVERS = (
     (instrumentation.run_closed, _closed),
     (instrumentation.run_blocked, _blocked),
     (instrumentation.activity_retried, _retried),
+    (instrumentation.engine_lagging, _lagging),
 )

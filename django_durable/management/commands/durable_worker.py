@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -39,17 +42,28 @@ class Command(BaseCommand):
             burst=options["burst"],
             may_exit=True,
         )
-        handle_signals(worker)
+        with signals_of(worker):
+            self._run(worker, options["verbosity"])
+        if worker.exit_code:
+            sys.exit(worker.exit_code)
+
+    def _run(self, worker: Worker, verbosity: int) -> None:
         worker.start()
-        progress = ProgressLine(worker, self.stderr) if sys.stderr.isatty() and options["verbosity"] > 0 else None
+        progress = ProgressLine(worker, self.stderr) if sys.stderr.isatty() and verbosity > 0 else None
         while not worker.join(timeout=0.5):
             if progress is not None:
                 progress.update()
-        sys.exit(worker.exit_code)
 
 
-def handle_signals(worker: Worker) -> None:
-    """First signal: drain. Second: end at once, with everything that runs given back."""
+@contextmanager
+def signals_of(worker: Worker) -> Iterator[None]:
+    """First signal: drain. Second: end at once, with everything that runs given back.
+
+    Only the main thread can handle signals; called elsewhere, by a test for example, they are left alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     asked: list[int] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -61,5 +75,9 @@ def handle_signals(worker: Worker) -> None:
         sys.stderr.flush()
         sys.exit(EXIT_FORCED)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

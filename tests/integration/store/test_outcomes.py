@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.db import IntegrityError, transaction
 
@@ -31,7 +33,7 @@ def by_owner(owner: int, claimed: dispatch.Claimed, attempt: int = 1) -> outcome
     return outcomes.Claim(claimed.chain_id, "a", owner, attempt)
 
 
-def settling(claimed: dispatch.Claimed, **more: object) -> flush.RunWrite:
+def settling(claimed: dispatch.Claimed, **more: Any) -> flush.RunWrite:
     """The workflow is given a timeout, cancellation, interruption or failure of that activity."""
     return chains.write(claimed, settled=("a",), **more)
 

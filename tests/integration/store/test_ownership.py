@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.db import IntegrityError, OperationalError, transaction
 
@@ -16,7 +18,7 @@ from tests.integration.store.sessions import Elsewhere, all_at_once, paused
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def eventless(claimed: dispatch.Claimed, **more: object) -> flush.RunWrite:
+def eventless(claimed: dispatch.Claimed, **more: Any) -> flush.RunWrite:
     """A write that no primary key protects."""
     return chains.write(claimed, events=0, spilled=(chains.task(claimed),), **more)
 
@@ -169,7 +171,7 @@ def test_terminate_itself_waits_for_no_sender_but_its_caller_tries_again() -> No
 
     with paused(lambda: chains.send(chain)) as sender:
         with database.writing():
-            assert runs.terminate(chain, event, chains.RESULT) is False
+            assert not runs.terminate(chain, event, chains.RESULT)
         terminating = Elsewhere(lambda: durable.terminate_workflow("busy"))
         sender.commit()
 

@@ -35,7 +35,7 @@ SQLITE = {
 
 # SQLite also scans rows that the statement itself has made: lists of queues and the levels found so far.
 WHOLE_TABLE = re.compile(
-    r"Seq Scan on durable_|^SCAN (?!queues|chains|tasks|\d+ CONSTANT)(?!.*USING (COVERING )?INDEX)"
+    r"Seq Scan on durable_|^SCAN (?!queues|chains|tasks|(\d+ )?CONSTANT)(?!.*USING (COVERING )?INDEX)"
 )
 
 
@@ -96,7 +96,7 @@ def _tables(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         _analyze()
         yield
         for model in (Dispatch, WorkflowRun, HistoryEvent, ActivityTask):
-            model._default_manager.all()._raw_delete("default")  # type: ignore[attr-defined]
+            model._default_manager.all()._raw_delete("default")
 
 
 def _analyze() -> None:
@@ -209,7 +209,7 @@ def test_a_task_is_found_by_its_activity() -> None:
     plans = plans_of(lambda: tasks.locked([held]))
 
     assert scans(plans) == []
-    assert "durable_task_key" in plans
+    assert re.search("durable_task_key|sqlite_autoindex_durable_activitytask", plans)
 
 
 def test_the_messages_of_some_chains_are_found_by_their_index() -> None:

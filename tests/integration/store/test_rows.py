@@ -82,7 +82,7 @@ def test_the_end_of_a_chain_deletes_everything_but_its_run_and_history() -> None
     assert chains.verdicts(flush.flush(owner, [chains.write(claimed, ends=True, consumed=consumed)])) == ["written"]
 
     for table in (Dispatch, InboxMessage, ActivityTask, ActivityOutcome):
-        assert list(table.objects.values_list("chain_id", flat=True)) == [other.chain_id]  # type: ignore[attr-defined]
+        assert list(table.objects.values_list("chain_id", flat=True)) == [other.chain_id]
     ended = chains.run_of(claimed.chain_id)
     assert (ended.status, ended.open_workflow_id, ended.result) == ("completed", None, chains.RESULT)
     assert ended.started_at is not None

@@ -26,8 +26,8 @@ def deliver(*reports: delivery.Report) -> set[tasks.Held]:
     return busy
 
 
-def result(held: tasks.Held, **more: bool) -> delivery.Report:
-    return delivery.Report(held=held, outcome=messages.ActivityResult(key=held.key, attempts=held.attempt), **more)
+def result(held: tasks.Held) -> delivery.Report:
+    return delivery.Report(held=held, outcome=messages.ActivityResult(key=held.key, attempts=held.attempt))
 
 
 # Rows
