@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterator
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
@@ -64,10 +66,16 @@ class WorkflowHandle(Generic[R]):
         ``WorkflowTerminated`` or ``WorkflowTimedOut`` if there is no result, and ``WouldWaitForever`` inside an open
         transaction.
         """
-        run = self._wait(timeout)
-        if run.status != Status.COMPLETED:
-            raise _unsuccessful(run)
-        return cast("R", self._decode(run))
+        for pause in self._pauses(timeout):
+            time.sleep(pause)
+        return self._result()
+
+    async def aresult(self, timeout: float | None = None) -> R:
+        """``result`` for async code. No thread waits meanwhile."""
+        pauses = self._pauses(timeout)
+        while (pause := await sync_to_async(next)(pauses, None)) is not None:
+            await asyncio.sleep(pause)
+        return await sync_to_async(self._result)()
 
     def signal(self, signal: str | SignalDefinition[Any] | SignalMessage, payload: Any = None) -> None:
         """Send a signal to this workflow. Raises ``WorkflowClosed`` if it has ended."""
@@ -86,7 +94,6 @@ class WorkflowHandle(Generic[R]):
         return reading.history_of(self.run_id)
 
     astatus = sync_to_async(status)
-    aresult = sync_to_async(result, thread_sensitive=False)
     asignal = sync_to_async(signal)
     acancel = sync_to_async(cancel)
     aterminate = sync_to_async(terminate)
@@ -98,7 +105,8 @@ class WorkflowHandle(Generic[R]):
             raise WorkflowNotFound(f"There is no run {self.run_id} of workflow {self.workflow_id!r}.")
         return run
 
-    def _wait(self, timeout: float | None) -> WorkflowRun:
+    def _pauses(self, timeout: float | None) -> Iterator[float]:
+        """Looks at the run until it has ended; yields how many seconds to wait before the next look."""
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = FIRST_PAUSE
         while True:
@@ -106,7 +114,7 @@ class WorkflowHandle(Generic[R]):
             if status is None:
                 raise WorkflowNotFound(f"There is no run {self.run_id} of workflow {self.workflow_id!r}.")
             if status in CLOSED:
-                return self._run()
+                return
             if database.connection().in_atomic_block:
                 raise WouldWaitForever(
                     f"result() of workflow {self.workflow_id!r} was called inside an open transaction. Workers cannot "
@@ -114,8 +122,14 @@ class WorkflowHandle(Generic[R]):
                 )
             if deadline is not None and time.monotonic() + pause > deadline:
                 raise TimeoutError(f"Workflow {self.workflow_id!r} had not ended after {timeout} s; it is {status}.")
-            time.sleep(pause)
+            yield pause
             pause = min(pause * 1.3, LONGEST_PAUSE)
+
+    def _result(self) -> R:
+        run = self._run()
+        if run.status != Status.COMPLETED:
+            raise _unsuccessful(run)
+        return cast("R", self._decode(run))
 
     def _decode(self, run: WorkflowRun) -> Any:
         stored = payload.load(run.result or payload.dump(payload.NULL))

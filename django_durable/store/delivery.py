@@ -31,26 +31,21 @@ def deliver(reports: Sequence[Report]) -> tuple[set[tasks.Held], set[UUID]]:
 
     Reports on tasks that are not ours any more, and on chains that have ended, are dropped.
     """
-    finals = [report for report in reports if report.outcome is not None]
-    for report in reports:
-        if report.outcome is None:
-            tasks.retry(report.held, delay=report.delay, failure=report.failure)
-    if not finals:
+    if not reports:
         return set(), set()
-    had = tasks.locked([report.held for report in finals])
-    ready = [report for report in finals if report.held in had]
-    busy = {report.held for report in finals if report.held not in had} & _still_there(finals)
-    ready, blocked = _settled(ready)
+    had = tasks.locked([report.held for report in reports])
+    missing = {report.held for report in reports} - had
+    busy = tasks.ours(missing) if missing else set()
+    for report in reports:
+        if report.outcome is None and report.held in had:
+            tasks.retry(report.held, delay=report.delay, failure=report.failure)
+    ready, blocked = _settled([report for report in reports if report.outcome is not None and report.held in had])
     busy |= blocked
     sent = inbox.deliver([(report.held.chain_id, report.outcome) for report in ready if report.outcome])
     done = [report.held for report, fate in zip(ready, sent, strict=True) if fate is not None]
     busy |= {report.held for report, fate in zip(ready, sent, strict=True) if fate is None}
     tasks.finish(done)
     return busy, {held.chain_id for held in done}
-
-
-def _still_there(reports: Sequence[Report]) -> set[tasks.Held]:
-    return tasks.ours([report.held for report in reports])
 
 
 def _settled(reports: list[Report]) -> tuple[list[Report], set[tasks.Held]]:

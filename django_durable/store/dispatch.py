@@ -213,7 +213,10 @@ def unhold(worker: int, chain_id: UUID) -> None:
 def offer_blocked(definition: str, fingerprint: str) -> int:
     """Make due what other code than ``fingerprint`` has blocked."""
     held = rows().filter(definition=definition, hold="blocked", owner__isnull=True, wakeup_at__gt=clock.now())
-    return held.exclude(blocked_by__in=(fingerprint, "")).update(wakeup_at=clock.now())
+    others = held.exclude(blocked_by__in=(fingerprint, "")).select_for_update(skip_locked=True, no_key=True)
+    with database.writing():
+        found = list(others.values_list("pk", flat=True))
+        return rows().filter(pk__in=found).update(wakeup_at=clock.now()) if found else 0
 
 
 def postpone_unknown(definitions: Collection[str]) -> list[tuple[str, int]]:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 from django_durable.models import ActivityTask, Dispatch
 from django_durable.store import clock, database
 
+NOW = 2  # kind of the row that holds the database's time
+
 
 class Level(NamedTuple):
     """One priority of one queue. ``earliest``: when the first of its chains or tasks is due."""
@@ -21,19 +23,34 @@ class Level(NamedTuple):
     priority: int
     earliest: datetime
 
+    @property
+    def place(self) -> tuple[str, int]:
+        return self.queue, self.priority
+
+
+class Levels(NamedTuple):
+    """The levels of waiting chains and of waiting tasks, the highest priority first, and the database's time."""
+
+    chains: Sequence[Level]
+    tasks: Sequence[Level]
+    time: datetime
+
+
+NONE = Levels((), (), datetime.min)
+
 
 _WAITING_CHAINS = (Dispatch._meta.db_table, "wakeup_at", "owner IS NULL AND wakeup_at IS NOT NULL")
 _WAITING_TASKS = (ActivityTask._meta.db_table, "due_at", "worker IS NULL")
 
 
-def probe(queues: Sequence[str]) -> tuple[list[Level], list[Level]]:
-    """The levels of waiting chains and of waiting tasks, the highest priority of each queue first."""
-    with database.cursor() as cursor:
-        cursor.execute(_sql(len(queues)), list(queues))
-        found = cursor.fetchall()
+def probe(queues: Sequence[str]) -> Levels:
+    """Find the levels of these queues."""
+    now, params = clock.sql()
+    found = database.select(_sql(len(queues), now), [*queues, *params])
     chains = [Level(queue, priority, clock.as_moment(due)) for kind, queue, priority, due in found if kind == 0]
     tasks = [Level(queue, priority, clock.as_moment(due)) for kind, queue, priority, due in found if kind == 1]
-    return sorted(chains, key=_urgency), sorted(tasks, key=_urgency)
+    [time] = [clock.as_moment(due) for kind, _, _, due in found if kind == NOW]
+    return Levels(sorted(chains, key=_urgency), sorted(tasks, key=_urgency), time)
 
 
 def _urgency(level: Level) -> int:
@@ -41,11 +58,12 @@ def _urgency(level: Level) -> int:
 
 
 @cache
-def _sql(queues: int) -> str:
+def _sql(queues: int, now: str) -> str:
     return (
         f"WITH RECURSIVE queues(queue) AS (VALUES {', '.join(['(%s)'] * queues)}), "
         f"{_levels('chains', *_WAITING_CHAINS)}, {_levels('tasks', *_WAITING_TASKS)} "
-        f"{_earliest(0, 'chains', *_WAITING_CHAINS)} UNION ALL {_earliest(1, 'tasks', *_WAITING_TASKS)}"
+        f"{_earliest(0, 'chains', *_WAITING_CHAINS)} UNION ALL {_earliest(1, 'tasks', *_WAITING_TASKS)} "
+        f"UNION ALL SELECT {NOW}, '', 0, {now}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -12,7 +12,10 @@ from django_durable.store import database, dispatch, inbox, leases, levels, task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a worker can take on. Limits of 0: nothing of that kind now."""
+    """What a worker can take on. Limits of 0: nothing of that kind now.
+
+    ``known`` are levels that earlier looks have found: they are tried first, and spare the search for levels.
+    """
 
     worker: int
     queues: tuple[str, ...]
@@ -21,16 +24,23 @@ class Wanted:
     suspects: int
     activities: tuple[tuple[tuple[str, ...], int], ...]  # names and limit, per kind of executor
     messages: bool
+    known: levels.Levels = levels.NONE
+    search: bool = True  # for levels, even if the known ones had something
+
+    @property
+    def tasks(self) -> int:
+        return max((limit for names, limit in self.activities if names), default=0)
 
 
 @dataclass(slots=True, kw_only=True)
 class Seen:
-    """What a look found. ``next_due``: when the next sleeper wakes up."""
+    """What a look found. ``levels``: all that it saw, if it searched; ``next_due``: when the next sleeper wakes up."""
 
     time: datetime | None = None
     runs: list[dispatch.Claimed] = field(default_factory=list)
     tasks: list[tasks.ClaimedTask] = field(default_factory=list)
     messages_for: set[UUID] = field(default_factory=set)
+    levels: levels.Levels | None = None
     next_due: datetime | None = None
     suspects: bool = False  # a run that must be claimed alone is due, and this worker is not alone with it
     left_runs: bool = False  # more may be due than there was room for
@@ -41,49 +51,70 @@ class Seen:
         return bool(self.runs or self.tasks or self.messages_for)
 
 
-def look(wanted: Wanted, now: datetime) -> Seen:
+def look(wanted: Wanted) -> Seen:
     """Claim due runs and tasks and find runs of ours that have messages. Raises ``WorkerFenced``.
 
-    ``now`` is an estimate of the database's time. The fence is taken before the first claim only: a look that finds
-    nothing writes nothing.
+    The fence is taken before the first claim only: a look that finds nothing writes nothing.
     """
     seen = Seen()
     with database.writing(durable=True):
+        _claim(wanted, wanted.known.chains, wanted.known.tasks, seen)
+        if wanted.search or not (seen.runs or seen.tasks):
+            _search(wanted, seen)
         if wanted.messages:
             seen.messages_for, unowned = inbox.owners_of_waiting(wanted.worker)
-            dispatch.make_due(unowned)
-        chains, waiting = levels.probe(wanted.queues)
-        due_chains = [level for level in chains if level.earliest <= now]
-        due_tasks = [level for level in waiting if level.earliest <= now]
-        wants_tasks = any(limit for _, limit in wanted.activities)
-        if (due_chains and (wanted.runs or wanted.suspects)) or (due_tasks and wants_tasks):
-            seen.time = leases.prove_alive(wanted.worker).time
-            _claim_runs(wanted, due_chains, seen)
-            _claim_tasks(wanted, due_tasks, seen)
-            if not wanted.suspects and len(seen.runs) < wanted.runs:
-                seen.suspects = any(map(dispatch.has_suspects, due_chains))
-        seen.left_runs = bool(due_chains) and len(seen.runs) >= wanted.runs
-        seen.left_tasks = bool(due_tasks) and len(seen.tasks) >= max(
-            (limit for _, limit in wanted.activities), default=0
-        )
-        later = [level.earliest for level in (*chains, *waiting) if level.earliest > now]
-        seen.next_due = min(later, default=None)
+            seen.left_runs |= bool(dispatch.make_due(unowned))
     return seen
 
 
-def _claim_runs(wanted: Wanted, due: list[levels.Level], seen: Seen) -> None:
-    for limit, suspects in ((wanted.runs, False), (wanted.suspects, True)):
-        left = limit
-        for level in due:
-            if left > 0:
-                claimed = dispatch.claim(
-                    wanted.worker, level, definitions=wanted.definitions, limit=left, suspects=suspects
-                )
-                left -= len(claimed)
-                seen.runs += claimed
+def _search(wanted: Wanted, seen: Seen) -> None:
+    """Find the levels in use, and claim from those that were not known."""
+    found = levels.probe(wanted.queues)
+    seen.levels, seen.time = found, seen.time or found.time
+    due_chains = [level for level in found.chains if level.earliest <= found.time]
+    due_tasks = [level for level in found.tasks if level.earliest <= found.time]
+    _claim(wanted, _apart_from(wanted.known.chains, due_chains), _apart_from(wanted.known.tasks, due_tasks), seen)
+    if due_chains and len(seen.runs) < wanted.runs:
+        _claim_suspect(wanted, due_chains, seen)
+    seen.left_runs = seen.left_runs or bool(due_chains and not wanted.runs)
+    seen.left_tasks = seen.left_tasks or bool(due_tasks and not wanted.tasks)
+    later = [level.earliest for level in (*found.chains, *found.tasks) if level.earliest > found.time]
+    seen.next_due = min(later, default=None)
 
 
-def _claim_tasks(wanted: Wanted, due: list[levels.Level], seen: Seen) -> None:
+def _apart_from(known: Sequence[levels.Level], found: list[levels.Level]) -> list[levels.Level]:
+    places = {level.place for level in known}
+    return [level for level in found if level.place not in places]
+
+
+def _claim(wanted: Wanted, chains: Sequence[levels.Level], waiting: Sequence[levels.Level], seen: Seen) -> None:
+    if (chains and wanted.runs) or (waiting and wanted.tasks):
+        seen.time = leases.prove_alive(wanted.worker).time
+        _claim_runs(wanted, chains, seen)
+        _claim_tasks(wanted, waiting, seen)
+
+
+def _claim_runs(wanted: Wanted, due: Sequence[levels.Level], seen: Seen) -> None:
+    for level in due:
+        left = wanted.runs - len(seen.runs)
+        if left > 0:
+            seen.runs += dispatch.claim(wanted.worker, level, definitions=wanted.definitions, limit=left)
+    seen.left_runs = bool(due) and len(seen.runs) >= wanted.runs
+
+
+def _claim_suspect(wanted: Wanted, due: Sequence[levels.Level], seen: Seen) -> None:
+    """A run that killed its workers is claimed with nothing else in hand, or waits until that is so."""
+    for level in due:
+        if wanted.suspects and not seen.runs:
+            leases.prove_alive(wanted.worker)
+            seen.runs += dispatch.claim(
+                wanted.worker, level, definitions=wanted.definitions, limit=wanted.suspects, suspects=True
+            )
+        elif not wanted.suspects:
+            seen.suspects = seen.suspects or dispatch.has_suspects(level)
+
+
+def _claim_tasks(wanted: Wanted, due: Sequence[levels.Level], seen: Seen) -> None:
     for names, limit in wanted.activities:
         left = limit
         for level in due:
@@ -91,3 +122,4 @@ def _claim_tasks(wanted: Wanted, due: list[levels.Level], seen: Seen) -> None:
                 claimed = tasks.claim(wanted.worker, level, names=names, limit=left)
                 left -= len(claimed)
                 seen.tasks += claimed
+        seen.left_tasks = seen.left_tasks or (bool(due) and left <= 0)

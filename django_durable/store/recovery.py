@@ -61,7 +61,8 @@ def park_stuck(dead: list[int]) -> list[tuple[UUID, str]]:
         if run_id is None:
             continue
         with database.writing():
-            chain = dispatch.rows().filter(run_id=run_id, owner=worker).values_list("pk", flat=True).first()
+            mine = dispatch.rows().filter(run_id=run_id, owner=worker).values_list("pk", flat=True)
+            chain = mine.select_for_update(skip_locked=True, no_key=True).first()
             if chain and dispatch.park(worker, chain, blocked_by="", delay=STUCK_PAUSE):
                 runs.set_blocked(run_id, blocking.stuck(where))
                 parked.append((run_id, where))

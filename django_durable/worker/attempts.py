@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from asgiref.sync import ThreadSensitiveContext
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import DatabaseError, IntegrityError, InterfaceError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -50,10 +50,14 @@ async def execute_async(job: Job) -> Finished:
     """Run an ``async def`` activity on this thread's event loop, with a thread of its own for sync ORM calls."""
     try:
         with current.entered(_current(job)):
-            async with ThreadSensitiveContext():
-                args, kwargs = job.definition.decode_input(job.input)
-                value = await job.definition.function(*args, **kwargs)
-                return Finished(job=job, result=job.definition.encode_result(value))
+            async with ThreadSensitiveContext() as context:
+                try:
+                    args, kwargs = job.definition.decode_input(job.input)
+                    value = await job.definition.function(*args, **kwargs)
+                    return Finished(job=job, result=job.definition.encode_result(value))
+                finally:
+                    if context in SyncToAsync.context_to_thread_executor:  # the thread ends with this attempt
+                        await sync_to_async(close_connections)()
     except BaseException as error:
         return failed(job, error)
 

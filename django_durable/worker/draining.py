@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -10,7 +11,7 @@ import msgspec
 
 from django_durable.engine import commands
 from django_durable.engine.drain import Drain
-from django_durable.history import events, messages
+from django_durable.history import codec, events, messages
 from django_durable.history.status import Status
 from django_durable.payloads import payload
 from django_durable.store import history, inbox, runs, tasks
@@ -49,6 +50,23 @@ class Drainer:
         with self._watchdog.watching(run):
             drain = run.instance.apply(following.event, now)
         self.record(run, drain)
+
+    def leave_unhandled(self, run: OwnedRun) -> None:
+        """Consume the messages behind the one that has ended the run: its code will never see them.
+
+        Without this the end would find them in its way again and again. Only for a run whose inputs are in the order
+        of a second try: a message that could have been applied before the end was.
+        """
+        late = [one for one in run.inputs if one.message is not None]
+        if not late:
+            return
+        run.inputs = deque(one for one in run.inputs if one.message is None)
+        run.draft.applied += late
+        names = tuple(one.event.name for one in late if isinstance(one.event, events.SignalReceived))
+        row = run.draft.events.pop()
+        event: Any = codec.decode(row.type, row.data, codec.SCHEMA)
+        event = msgspec.structs.replace(event, unhandled=(*event.unhandled, *names))
+        run.draft.add(history.Row.of(row.run_id, row.sequence, row.time, event))
 
     def record(self, run: OwnedRun, drain: Drain) -> None:
         """Note what a drain wants written."""

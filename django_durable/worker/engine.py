@@ -200,6 +200,8 @@ class Engine:
         for run in batch:
             if not run.wants_write:
                 self._after(run)
+            elif run.draft.ending is not None and run.tries:
+                self._drainer.leave_unhandled(run)
         return [run for run in batch if run.wants_write]
 
     def _apply(self, run: OwnedRun, now: Any) -> bool:

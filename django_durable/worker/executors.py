@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from django_durable.worker import attempts
@@ -154,12 +155,12 @@ class AsyncExecutor:
         self.capacity = capacity
         self._done = done
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._running: dict[Job, asyncio.Task[None]] = {}
+        self._running: dict[Job, asyncio.Task[Finished]] = {}
 
     def submit(self, job: Job) -> None:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="durable-activity-loop", daemon=True).start()
+            threading.Thread(target=self._work, args=(self._loop,), name="durable-activity-loop", daemon=True).start()
         self._loop.call_soon_threadsafe(self._begin, job)
 
     def give_up(self, job: Job) -> None:
@@ -171,21 +172,33 @@ class AsyncExecutor:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
 
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            loop.run_forever()
+        finally:
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            if left:
+                loop.run_until_complete(asyncio.wait(left))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
     def _begin(self, job: Job) -> None:
         assert self._loop is not None
-        self._running[job] = self._loop.create_task(self._run(job), name=f"durable {job.definition.name}")
+        task = self._loop.create_task(attempts.execute_async(job), name=f"durable {job.definition.name}")
+        self._running[job] = task
+        task.add_done_callback(partial(self._end, job))
 
     def _cancel(self, job: Job) -> None:
         task = self._running.get(job)
         if task is not None:
             task.cancel()
 
-    async def _run(self, job: Job) -> None:
-        try:
-            finished = await attempts.execute_async(job)
-        finally:
-            del self._running[job]
-        self._done(finished)
+    def _end(self, job: Job, task: asyncio.Task[Finished]) -> None:
+        """Every task is reported, also one that was given up before its first step."""
+        del self._running[job]
+        self._done(Finished(job=job, lost=True) if task.cancelled() else task.result())
 
 
 class Slots:

@@ -17,6 +17,8 @@ class Pace:
         self._pause = SHORTEST
         self._next = 0.0
         self._messages = 0.0
+        self._hints = 0
+        self._began = 0.0, 0
 
     def is_due(self) -> bool:
         return time.monotonic() >= self._next
@@ -29,19 +31,31 @@ class Pace:
         return max(0.0, self._next - time.monotonic())
 
     def hurry(self) -> None:
-        """Somebody said that there is something: look now."""
+        """Somebody said that there is something: look now, or again at once if a look is under way."""
+        self._hints += 1
         self._pause = SHORTEST
         self._next = 0.0
 
-    def looked(self, *, found: bool, took: float, until_due: float | None) -> None:
-        """A look is over. ``took``: seconds, ``until_due``: seconds until the next sleeper wakes up."""
-        now = time.monotonic()
+    def expects_work(self) -> bool:
+        """Whether somebody said that there is something, or the last look found something."""
+        return self._pause == SHORTEST
+
+    def begin(self) -> None:
+        """A look begins."""
+        self._began = time.monotonic(), self._hints
+
+    def looked(self, *, found: bool, until_due: float | None) -> None:
+        """The look is over. ``until_due``: seconds until the next sleeper wakes up."""
+        now, (began, hints) = time.monotonic(), self._began
+        took = now - began
         self._messages = now + took * MESSAGES_BACKOFF
         if found:
             self._pause = SHORTEST
             self._next = now + self._pause
         else:
-            self._next = now + self._pause * random.uniform(0.9, 1.1)
             self._pause = min(self._pause * 2, self._longest)
-        if until_due is not None:
+            self._next = now + self._pause * random.uniform(0.9, 1.1)
+        if self._hints != hints:
+            self._pause, self._next = SHORTEST, 0.0
+        elif until_due is not None:
             self._next = min(self._next, now + max(until_due, 0.0))

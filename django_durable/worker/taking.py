@@ -9,7 +9,7 @@ from typing import Any
 
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.payloads import payload
-from django_durable.store import clock, dispatch, look, outcomes, tasks
+from django_durable.store import clock, dispatch, levels, look, outcomes, tasks
 from django_durable.worker import task_rows
 from django_durable.worker.executors import Slots
 from django_durable.worker.holdings import Holdings
@@ -24,6 +24,7 @@ MOST_RUNS = 256  # in one claim
 SPARE_RUNS = 16  # claimed although no slot is free, when the slots are taken by attempts that last
 ROOM_SHARE = 4  # a look for what was left waits until a quarter of the slots is free: each costs a transaction
 LASTING = 0.5  # seconds after which an attempt is taken to last
+SEARCH_SECONDS = 1.0  # between two searches for new priorities while the known ones have work
 QUARANTINE_PATIENCE = 10.0  # seconds that a suspect run waits for a worker to have nothing else in hand
 MOST_OWNED = 10_000
 
@@ -67,6 +68,8 @@ class Taking:
         self._names = {
             is_async: tuple(name for name, kind in activities if kind is is_async) for is_async in (False, True)
         }
+        self._known = levels.NONE
+        self._searched = 0.0
         self._left_runs = self._left_tasks = False  # the last look had to leave something that was due
         self._suspect = False  # a suspect run is owned: nothing else is taken meanwhile
         self._quiet_since: float | None = None  # a suspect run is due: this worker empties its hands first
@@ -86,10 +89,11 @@ class Taking:
     def take(self, time_estimate: clock.Estimate) -> Taken:
         """One look, and everything that follows from what it claims."""
         wanted = self._wanted()
-        began = time.monotonic()
-        seen = look.look(wanted, time_estimate.now())
+        self.pace.begin()
+        seen = look.look(wanted)
         if seen.time is not None:
             time_estimate.update(seen.time)
+        self._learn(seen)
         self.found_nothing = not seen.anything
         until_due = None
         if seen.next_due is not None:
@@ -101,7 +105,6 @@ class Taking:
         self._left_runs, self._left_tasks = seen.left_runs, seen.left_tasks
         self.pace.looked(
             found=seen.anything,
-            took=time.monotonic() - began,
             until_due=until_due,
         )
         taken = Taken(tasks=len(seen.tasks))
@@ -130,7 +133,16 @@ class Taking:
                 for is_async, names in self._names.items()
             ),
             messages=self.pace.wants_messages(),
+            known=self._known if self.pace.expects_work() else levels.NONE,
+            search=time.monotonic() - self._searched > SEARCH_SECONDS,
         )
+
+    def _learn(self, seen: look.Seen) -> None:
+        """Remember the levels in use, so that the next look can claim from them at once."""
+        if seen.levels is None:
+            return
+        self._searched = time.monotonic()
+        self._known = seen.levels if seen.levels.chains or seen.levels.tasks else self._known
 
     def _room_for_runs(self) -> int:
         """As many runs as there are slots that no owned run is about to need."""

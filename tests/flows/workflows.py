@@ -244,3 +244,9 @@ async def hold_then_collect(ctx: Context, gate: str, count: int) -> list[str]:
     """Stays with its worker until the gate opens, then takes what has come."""
     await ctx.activity(activities.wait_for_gate, gate)
     return [await ctx.wait_signal(approved) for _ in range(count)]
+
+
+@durable.workflow
+async def gather_at_gate(ctx: Context, gate: str, width: int) -> int:
+    """Many activities that all wait for one gate."""
+    return len(await asyncio.gather(*(ctx.activity(activities.recorded_at_gate, gate) for _ in range(width))))

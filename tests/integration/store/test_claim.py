@@ -138,7 +138,7 @@ def test_priorities_are_those_of_chains_that_may_become_due() -> None:
     chains.sleeping(priority=9)
     chains.start(priority=8, queue="elsewhere")
 
-    waiting, _ = levels.probe(["default"])
+    waiting, *_ = levels.probe(["default"])
 
     assert [level.priority for level in waiting] == [5, -1]
 

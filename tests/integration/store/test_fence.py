@@ -10,7 +10,8 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection, transaction
 
 from django_durable.models import Worker
-from django_durable.store import clock, database, dispatch, flush, inbox, leases, look, outcomes, recovery, tasks
+from django_durable.store import clock, database, dispatch, flush, inbox, leases, look, outcomes, recovery
+from django_durable.worker import heartbeat, maintenance
 from tests.integration.store import chains, sessions
 from tests.integration.store.sessions import Elsewhere, Session, paused, until
 
@@ -59,7 +60,7 @@ def test_a_worker_that_was_declared_dead_claims_nothing() -> None:
     chains.die(owner)
 
     with pytest.raises(leases.WorkerFenced):
-        look.look(wanted(owner), clock.read())
+        look.look(wanted(owner))
 
     assert chains.row(chain).owner is None
 
@@ -306,36 +307,25 @@ def test_every_other_transaction_of_ours_that_locks_rows_is_ended_by_the_server_
         leases.retire(dead, stuck_run=claimed.run_id if verb == "park_stuck" else None)
 
     def poll() -> None:
-        look.look(wanted(owner), clock.read())
-
-    def renew() -> None:
-        with database.writing():
-            leases.renew(owner)
-            leases.work_for_a_sweep(owner)
-
-    def overdue() -> None:
-        with database.writing():
-            tasks.overdue()
+        look.look(wanted(owner))
 
     verbs = {
-        "heartbeat": renew,
+        "heartbeat": heartbeat.Heartbeat(lambda: owner, lambda: 0, lambda: None)._beat,
         "declare_dead": lambda: leases.declare_dead(by=judge),
         "recovery": lambda: recovery.release_chains([dead]),
         "make_due": lambda: dispatch.make_due([asleep]),
         "postpone_unknown": lambda: dispatch.postpone_unknown([chains.DEFINITION]),
         "park_stuck": lambda: recovery.park_stuck([dead]),
-        "overdue": overdue,
+        "overdue": maintenance.fail_overdue,
         "poll": poll,
     }
     locking: list[str] = []
 
     def watch(execute: object, sql: str, *rest: object) -> object:
-        if connection.in_atomic_block and (sql.startswith("UPDATE") or " FOR " in sql):
-            [row] = connection.connection.execute(
-                "SELECT current_setting('idle_in_transaction_session_timeout')"
-            ).fetchall()
-            locking.append(row[0])
-        return execute(sql, *rest)  # type: ignore[operator]
+        done = execute(sql, *rest)  # type: ignore[operator]
+        if sql.startswith(("UPDATE", "WITH")) or " FOR " in sql:
+            locking.append(shown()[2] if connection.in_atomic_block else "autocommit")
+        return done
 
     with connection.execute_wrapper(watch):
         verbs[verb]()

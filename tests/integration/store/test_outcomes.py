@@ -246,14 +246,14 @@ def test_a_success_that_meets_the_settling_waits_for_it_and_loses() -> None:
 
 
 @pytest.mark.postgres
-def test_a_success_that_meets_a_change_of_the_owner_loses() -> None:
+def test_a_success_that_commits_before_its_run_changes_hands_counts() -> None:
     owner, other = chains.worker("owner"), chains.worker("other")
     claimed = chains.owned(owner)
 
     with transaction.atomic():
         dispatch.release(owner, [dispatch.Release(claimed.chain_id, claimed.epoch, clock.read(), True)])
         assert len(chains.claim(other)) == 1
-        # The old owner is still what everybody else sees; the share lock is compatible with the claim's.
+        # The old owner is still what everybody sees, and the lock is compatible with that of the claim.
         activity = Elsewhere(lambda: succeed(by_owner(owner, claimed)))
         first = activity.result()
 

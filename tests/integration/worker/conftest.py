@@ -1,5 +1,6 @@
-"""Every test here may have workers."""
+"""Every test here may have workers and gates."""
 
-from tests.integration.worker.running import durable, make_worker, worker
+from tests.integration.worker.gates import make_gate
+from tests.integration.worker.running import configure, make_worker, worker
 
-__all__ = ["durable", "make_worker", "worker"]
+__all__ = ["configure", "make_gate", "make_worker", "worker"]

@@ -22,8 +22,8 @@ MakeWorker = Callable[..., Worker]
 
 
 @pytest.fixture(autouse=True)
-def durable(settings: Any) -> Callable[..., None]:
-    """Change ``DURABLE`` settings: ``durable(LEASE_SECONDS=1)``."""
+def configure(settings: Any) -> Callable[..., None]:
+    """Change ``DURABLE`` settings: ``configure(LEASE_SECONDS=1)``."""
 
     def change(**values: Any) -> None:
         settings.DURABLE = {**settings.DURABLE, **values}
@@ -33,7 +33,7 @@ def durable(settings: Any) -> Callable[..., None]:
 
 
 @pytest.fixture
-def make_worker(durable: Callable[..., None], transactional_db: None) -> Iterator[MakeWorker]:
+def make_worker(configure: Callable[..., None], transactional_db: None) -> Iterator[MakeWorker]:
     """Starts workers; at the test's end they are stopped, and none may have died of an error."""
     workers: list[Worker] = []
 

@@ -1,0 +1,39 @@
+"""What the pages show is what happens: their modules are loaded, and their sessions typed, beside a real worker."""
+
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+
+import pytest
+
+from tests.docs import pages, project
+
+SHOWN = [page for page in pages.all_pages() if pages.blocks(page, "pycon")]
+MUST_SHOW = {"activities", "concepts", "payloads", "quickstart", "services", "workflows"}
+
+
+@pytest.mark.parametrize("page", SHOWN, ids=pages.label)
+def test_the_sessions_of_a_page_give_what_it_says(page: Path, monkeypatch, start_worker):
+    project.load(page, monkeypatch)
+    start_worker()
+    session = "\n".join(block.padded[len(before) :] for before, block in _following(page))
+    test = doctest.DocTestParser().get_doctest(session, {"__name__": "__main__"}, page.stem, str(page), 0)
+    report: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    result = runner.run(test, out=report.append)
+    assert result.attempted > 0
+    assert result.failed == 0, "".join(report)
+
+
+def _following(page: Path) -> list[tuple[str, pages.Block]]:
+    """Each block with the blank lines that are before it already: one session, with the line numbers of the page."""
+    found, line = [], 1
+    for block in pages.blocks(page, "pycon"):
+        found.append(("\n" * (line - 1), block))
+        line = block.line + block.text.count("\n") + 1
+    return found
+
+
+def test_every_page_about_code_has_a_session():
+    assert {page.stem for page in SHOWN} >= MUST_SHOW
