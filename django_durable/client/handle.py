@@ -73,7 +73,7 @@ class WorkflowHandle(Generic[R]):
     async def aresult(self, timeout: float | None = None) -> R:
         """``result`` for async code. No thread waits meanwhile."""
         pauses = self._pauses(timeout)
-        while (pause := await sync_to_async(next)(pauses, None)) is not None:
+        while (pause := await sync_to_async(lambda: next(pauses, None))()) is not None:
             await asyncio.sleep(pause)
         return await sync_to_async(self._result)()
 

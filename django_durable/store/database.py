@@ -111,6 +111,13 @@ def own_connection() -> BaseDatabaseWrapper:
     return fresh
 
 
+def flush_at_commit() -> None:
+    """Let the current transaction's commit wait for the disk after all."""
+    if is_postgres():
+        with cursor() as executing:
+            executing.execute("SET LOCAL synchronous_commit TO DEFAULT")
+
+
 def forget_queries() -> None:
     """Drop the queries that DEBUG collects: a worker has no request after which Django would."""
     connection().queries_log.clear()

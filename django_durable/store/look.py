@@ -89,7 +89,7 @@ def _apart_from(known: Sequence[levels.Level], found: list[levels.Level]) -> lis
 
 def _claim(wanted: Wanted, chains: Sequence[levels.Level], waiting: Sequence[levels.Level], seen: Seen) -> None:
     if (chains and wanted.runs) or (waiting and wanted.tasks):
-        seen.time = leases.prove_alive(wanted.worker).time
+        seen.time = leases.prove_alive(wanted.worker, flushed=False).time
         _claim_runs(wanted, chains, seen)
         _claim_tasks(wanted, waiting, seen)
 
@@ -106,7 +106,7 @@ def _claim_suspect(wanted: Wanted, due: Sequence[levels.Level], seen: Seen) -> N
     """A run that killed its workers is claimed with nothing else in hand, or waits until that is so."""
     for level in due:
         if wanted.suspects and not seen.runs:
-            leases.prove_alive(wanted.worker)
+            leases.prove_alive(wanted.worker, flushed=False)
             seen.runs += dispatch.claim(
                 wanted.worker, level, definitions=wanted.definitions, limit=wanted.suspects, suspects=True
             )
@@ -123,3 +123,5 @@ def _claim_tasks(wanted: Wanted, due: Sequence[levels.Level], seen: Seen) -> Non
                 left -= len(claimed)
                 seen.tasks += claimed
         seen.left_tasks = seen.left_tasks or (bool(due) and left <= 0)
+    if seen.tasks:
+        database.flush_at_commit()  # an attempt counts from its claim on

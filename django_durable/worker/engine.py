@@ -392,7 +392,7 @@ class Engine:
         idle = [run for run in idle if self.draining or not run.timer or run.timer[0] > soon]
         if not idle:
             return
-        with leases.fenced(self.worker):
+        with leases.fenced(self.worker, flushed=False):
             dispatch.release(
                 self.worker,
                 [

@@ -98,7 +98,7 @@ def retry_after(key: str, seconds: float) -> int:
     return attempt
 
 
-@durable.activity(start_to_close=timedelta(seconds=0.2), retry=FAST)
+@durable.activity(start_to_close=timedelta(seconds=0.5), retry=FAST)
 def too_slow(key: str, seconds: float) -> str:
     note("too_slow", key)
     if durable.current_activity().attempt == 1:
@@ -207,7 +207,7 @@ async def record_async(key: str) -> str:
     return f"{key}: {await Entry.objects.filter(kind='async', key=key).acount()}"
 
 
-@durable.activity(start_to_close=timedelta(seconds=0.2), retry=FAST)
+@durable.activity(start_to_close=timedelta(seconds=0.5), retry=FAST)
 async def too_slow_async(key: str, seconds: float) -> str:
     await sync_to_async(note)("too_slow", key)
     if durable.current_activity().attempt == 1:
@@ -215,7 +215,7 @@ async def too_slow_async(key: str, seconds: float) -> str:
     return key
 
 
-@durable.activity(start_to_close=timedelta(seconds=0.2), retry=Retry(max_attempts=2, initial_interval=timedelta(0)))
+@durable.activity(start_to_close=timedelta(seconds=0.5), retry=Retry(max_attempts=2, initial_interval=timedelta(0)))
 def always_too_slow(gate: str) -> str:
     """Outlasts its time limit until the test opens the gate."""
     note("too_slow", gate)

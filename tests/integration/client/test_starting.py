@@ -68,10 +68,8 @@ def test_arguments_that_cannot_be_stored_are_refused_before_anything_is_written(
 
 
 def test_a_bulk_start_gives_handles_in_the_order_of_its_calls(worker):
-    calls = [
-        workflows.echo.using(workflow_id=f"bulk-{9 - number}").call(number) if number % 2 else workflows.echo.call(number)
-        for number in range(10)
-    ]
+    named = [workflows.echo.using(workflow_id=f"bulk-{9 - number}") for number in range(10)]
+    calls = [(named[number] if number % 2 else workflows.echo).call(number) for number in range(10)]
     handles = durable.start_workflows(calls)
     assert [handle.result(timeout=DEADLINE) for handle in handles] == list(range(10))
     assert_all_invariants(handles)

@@ -18,7 +18,8 @@ SECRETS = {"input", "error_traceback", "error_cause", "blocked"}
 def test_a_run_that_no_worker_has_taken_is_pending(transactional_db):
     handle = durable.start_workflow(workflows.echo.using(workflow_id="s"), 1)
     status = durable.get_workflow_status("s")
-    assert (status.workflow_id, status.run_id, status.name, status.queue) == ("s", handle.run_id, "flows.echo", "default")
+    assert (status.workflow_id, status.run_id) == ("s", handle.run_id)
+    assert (status.name, status.queue) == ("flows.echo", "default")
     assert status.status == "pending"
     assert not status.is_closed
     assert status.started_at is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from datetime import timedelta
 from typing import Any
@@ -306,8 +307,8 @@ def test_every_other_transaction_of_ours_that_locks_rows_is_ended_by_the_server_
     elif verb in ("recovery", "park_stuck"):
         leases.retire(dead, stuck_run=claimed.run_id if verb == "park_stuck" else None)
 
-    def poll() -> None:
-        look.look(wanted(owner))
+    def poll() -> None:  # takes nothing, so nothing has fenced it before it wakes what has messages
+        look.look(dataclasses.replace(wanted(owner), runs=0, activities=()))
 
     verbs = {
         "heartbeat": heartbeat.Heartbeat(lambda: owner, lambda: 0, lambda: None)._beat,
@@ -323,7 +324,7 @@ def test_every_other_transaction_of_ours_that_locks_rows_is_ended_by_the_server_
 
     def watch(execute: object, sql: str, *rest: object) -> object:
         done = execute(sql, *rest)  # type: ignore[operator]
-        if sql.startswith(("UPDATE", "WITH")) or " FOR " in sql:
+        if "UPDATE" in sql or "FOR KEY SHARE" in sql:
             locking.append(shown()[2] if connection.in_atomic_block else "autocommit")
         return done
 

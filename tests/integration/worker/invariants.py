@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -21,7 +22,7 @@ def assert_invariants(handle: WorkflowHandle[Any]) -> None:
     run = WorkflowRun.objects.get(pk=handle.run_id)
     assert [one.sequence for one in recorded] == list(range(1, len(recorded) + 1)), "sequences are not dense"
     assert isinstance(recorded[0].event, events.RunStarted)
-    assert all(earlier.time <= later.time for earlier, later in zip(recorded, recorded[1:], strict=False))
+    assert all(earlier.time <= later.time for earlier, later in itertools.pairwise(recorded))
     _assert_answers_fit(recorded)
     endings = [one for one in recorded if type(one.event).__name__ in ENDINGS]
     assert endings == (recorded[-1:] if run.status in CLOSED else []), "an end that is not the end"

@@ -35,11 +35,11 @@ def configure(settings: Any) -> Callable[..., None]:
 @pytest.fixture
 def make_worker(configure: Callable[..., None], transactional_db: None) -> Iterator[MakeWorker]:
     """Starts workers; at the test's end they are stopped, and none may have died of an error."""
-    workers: list[Worker] = []
+    workers: dict[Worker, int] = {}
 
-    def make(**options: Any) -> Worker:
+    def make(*, exit_code: int = 0, **options: Any) -> Worker:
         worker = Worker(**{"concurrency": 4, **options})
-        workers.append(worker)
+        workers[worker] = exit_code
         worker.start()
         return worker
 
@@ -49,7 +49,7 @@ def make_worker(configure: Callable[..., None], transactional_db: None) -> Itera
     ended = [worker.join(DEADLINE) for worker in workers]
     wait_for(lambda: not threads_left(), "the worker's threads to end")
     assert all(ended), "a worker did not end"
-    assert [worker.exit_code for worker in workers] == [0] * len(workers), "an engine has died"
+    assert {worker: worker.exit_code for worker in workers} == workers, "an engine has died"
 
 
 @pytest.fixture
