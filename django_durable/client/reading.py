@@ -101,7 +101,7 @@ def status_of(run: WorkflowRun) -> WorkflowStatus:
         error_message=failure.message if failure else None,
         error_traceback=failure.traceback if failure else None,
         error_cause=msgspec.to_builtins(failure.cause) if failure and failure.cause else None,
-        blocked=msgspec.to_builtins(block) if block else None,
+        blocked=msgspec.structs.asdict(block) if block else None,
         input=plain(run.input),
     )
 

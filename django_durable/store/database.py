@@ -55,6 +55,27 @@ def writing(*, durable: bool = False) -> Iterator[None]:
             yield
 
 
+@contextmanager
+def sweeping() -> Iterator[None]:
+    """A short transaction of ours that locks rows outside the fence: the server ends it if this process stops in it."""
+    with writing():
+        if is_postgres():
+            limit = limit_text()
+            select(f"SELECT {LIMITS}", [f"{int(LOCK_TIMEOUT * 1000)}ms", limit, limit])
+        yield
+
+
+LIMITS = (
+    "set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true), "
+    "set_config('idle_in_transaction_session_timeout', %s, true)"
+)
+
+
+def limit_text() -> str:
+    """How long a transaction of ours may stand still, as PostgreSQL reads it: a third of the lease."""
+    return f"{max(1, int(conf.current().LEASE_SECONDS * 1000 / 3))}ms"
+
+
 def on_commit(function: Callable[[], object]) -> None:
     """Call ``function`` once the current transaction has committed; its errors are logged, never raised."""
 

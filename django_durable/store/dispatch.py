@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import msgspec
 from django.db.models import F, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
@@ -140,22 +141,43 @@ def has_suspects(level: levels.Level) -> bool:
     return due(level.queue, level.priority).filter(recoveries__gte=SUSPECT_AFTER).exists()
 
 
-def release(worker: int, releases: Iterable[Release]) -> None:
-    """Give chains back. Conditional on still having them, so that a terminated or lost one is left alone."""
-    table = Dispatch._meta.db_table
-    sql = (
-        f"UPDATE {table} SET owner = NULL, wakeup_at = %s, closing = %s, "
-        f"recoveries = CASE WHEN %s THEN 0 ELSE recoveries END "
-        f"WHERE chain_id = %s AND owner = %s AND epoch = %s"
-    )
-    with database.cursor() as cursor:
-        cursor.executemany(
-            sql,
-            [
-                (clock.adapt(wakeup_at), False, progressed, database.key_of(chain_id), worker, epoch)
-                for chain_id, epoch, wakeup_at, progressed in sorted(releases)
-            ],
-        )
+def release(worker: int, releases: Sequence[Release]) -> set[UUID]:
+    """Give chains back; returns those that were. Conditional on still having them under the same claim.
+
+    A chain whose row somebody has locked, to end it for example, is left for later: nobody waits here.
+    """
+    return _release_at_once(worker, releases) if database.is_postgres() else _release_each(worker, releases)
+
+
+_RELEASE = f"""
+WITH wanted AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%s::json)
+    AS row(chain_id uuid, epoch int, wakeup_at timestamptz, progressed boolean)),
+had AS MATERIALIZED (
+    SELECT chain.chain_id FROM {Dispatch._meta.db_table} AS chain JOIN wanted USING (chain_id)
+    WHERE chain.owner = %s AND chain.epoch = wanted.epoch
+    ORDER BY chain.chain_id FOR NO KEY UPDATE OF chain SKIP LOCKED)
+UPDATE {Dispatch._meta.db_table} AS chain
+SET owner = NULL, wakeup_at = wanted.wakeup_at, closing = false,
+    recoveries = CASE WHEN wanted.progressed THEN 0 ELSE chain.recoveries END
+FROM wanted JOIN had USING (chain_id) WHERE chain.chain_id = wanted.chain_id
+RETURNING chain.chain_id
+"""
+
+
+def _release_at_once(worker: int, releases: Sequence[Release]) -> set[UUID]:
+    records = msgspec.json.encode([one._asdict() for one in releases]).decode()
+    return {row[0] for row in database.select(_RELEASE, [records, worker])}
+
+
+def _release_each(worker: int, releases: Sequence[Release]) -> set[UUID]:
+    given = set()
+    for one in releases:
+        mine = rows().filter(pk=one.chain_id, owner=worker, epoch=one.epoch)
+        fields = {"recoveries": 0} if one.progressed else {}
+        if mine.update(owner=None, wakeup_at=one.wakeup_at, closing=False, **fields):
+            given.add(one.chain_id)
+    return given
 
 
 def owned(worker: int) -> dict[UUID, int]:
@@ -172,15 +194,26 @@ def make_due(chain_ids: Collection[UUID]) -> int:
     """Wake chains that nobody has and nobody holds. Waits for nobody: a row that is locked is being claimed."""
     if not chain_ids:
         return 0
-    asleep = (
-        rows()
-        .filter(pk__in=chain_ids, owner__isnull=True, hold__isnull=True)
-        .filter(Q(wakeup_at__isnull=True) | Q(wakeup_at__gt=clock.now()))
-        .select_for_update(skip_locked=True, no_key=True)
-    )
-    with database.writing():
-        found = list(asleep.values_list("pk", flat=True))
-        return rows().filter(pk__in=found).update(wakeup_at=clock.now()) if found else 0
+    if database.is_postgres():
+        return _make_due_at_once(chain_ids)
+    asleep = rows().filter(pk__in=chain_ids, owner__isnull=True, hold__isnull=True)
+    asleep = asleep.filter(Q(wakeup_at__isnull=True) | Q(wakeup_at__gt=clock.now()))
+    return asleep.update(wakeup_at=clock.now())
+
+
+def _make_due_at_once(chain_ids: Collection[UUID]) -> int:
+    """One statement, so that outside a transaction nothing stays locked if this process stops."""
+    table = Dispatch._meta.db_table
+    places, params = database.keys(chain_ids)
+    now, now_params = clock.sql()
+    with database.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {table} SET wakeup_at = {now} WHERE chain_id IN (SELECT chain_id FROM {table} "
+            f"WHERE chain_id IN ({places}) AND owner IS NULL AND hold IS NULL "
+            f"AND (wakeup_at IS NULL OR wakeup_at > {now}) FOR NO KEY UPDATE SKIP LOCKED)",
+            [*now_params, *params, *now_params],
+        )
+        return int(cursor.rowcount)
 
 
 def set_closing(chain_ids: Collection[UUID], worker: int, *, closing: bool = True) -> None:
@@ -214,7 +247,7 @@ def offer_blocked(definition: str, fingerprint: str) -> int:
     """Make due what other code than ``fingerprint`` has blocked."""
     held = rows().filter(definition=definition, hold="blocked", owner__isnull=True, wakeup_at__gt=clock.now())
     others = held.exclude(blocked_by__in=(fingerprint, "")).select_for_update(skip_locked=True, no_key=True)
-    with database.writing():
+    with database.sweeping():
         found = list(others.values_list("pk", flat=True))
         return rows().filter(pk__in=found).update(wakeup_at=clock.now()) if found else 0
 
@@ -226,7 +259,7 @@ def postpone_unknown(definitions: Collection[str]) -> list[tuple[str, int]]:
     """
     pushed: dict[str, int] = {}
     overdue = rows().unowned().filter(wakeup_at__lte=clock.now()).exclude(definition__in=definitions)
-    with database.writing():
+    with database.sweeping():
         found = list(overdue.select_for_update(skip_locked=True, no_key=True).values_list("pk", "definition")[:5_000])
         for _, definition in found:
             pushed[definition] = pushed.get(definition, 0) + 1

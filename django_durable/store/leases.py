@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
-
-from django.db.models import Exists, OuterRef
 
 from django_durable import conf
 from django_durable.models import ActivityTask, Dispatch, Worker
@@ -46,11 +44,46 @@ def register(name: str, *, queues: Sequence[str], definitions: Sequence[str], co
     return row.pk
 
 
-def renew(worker: int) -> bool:
-    """Heartbeat. A late one counts as long as nobody declared the worker dead. False: somebody did."""
-    now = clock.now()
+class Beat(NamedTuple):
+    """What a heartbeat tells: whether the worker is alive, and whether there is something to sweep."""
+
+    alive: bool
+    something_to_sweep: bool
+
+
+def renew(worker: int) -> Beat:
+    """Heartbeat.
+
+    A late heartbeat counts as long as nobody declared the worker dead. One statement of its own, so that a process
+    that is stopped never keeps its worker row locked: nobody could declare it dead.
+    """
+    now, params = clock.sql()
+    if not database.is_postgres():
+        return _renew_in_two(worker, now, params)
+    found = database.select(
+        f"UPDATE {Worker._meta.db_table} SET heartbeat_at = {now}, expires_at = {now} + %s WHERE id = %s AND NOT dead "
+        f"RETURNING ({_SWEEP.format(now='STATEMENT_TIMESTAMP()', overdue='STATEMENT_TIMESTAMP() - %s')})",
+        [*params, *params, _lease(), worker, tasks.OVERDUE_GRACE],
+    )
+    return Beat(bool(found), bool(found and found[0][0]))
+
+
+def _renew_in_two(worker: int, now: str, params: list[Any]) -> Beat:
     alive = Worker.objects.using(database.alias()).filter(pk=worker, dead=False)
-    return bool(alive.update(heartbeat_at=now, expires_at=clock.plus(now, _lease())))
+    renewed = alive.update(heartbeat_at=clock.now(), expires_at=clock.plus(clock.now(), _lease()))
+    overdue = clock.adapt(clock.read() - tasks.OVERDUE_GRACE)
+    sweep = database.select(f"SELECT 1 WHERE {_SWEEP.format(now=now, overdue='%s')}", [*params, overdue])
+    return Beat(bool(renewed), bool(sweep))
+
+
+_SWEEP = (
+    f"EXISTS (SELECT 1 FROM {Worker._meta.db_table} WHERE NOT dead AND expires_at < {{now}}) "
+    f"OR EXISTS (SELECT 1 FROM {Worker._meta.db_table} w WHERE dead AND "
+    f"(EXISTS (SELECT 1 FROM {Dispatch._meta.db_table} WHERE owner = w.id) "
+    f"OR EXISTS (SELECT 1 FROM {ActivityTask._meta.db_table} WHERE worker = w.id))) "
+    f"OR EXISTS (SELECT 1 FROM {ActivityTask._meta.db_table} WHERE worker IS NOT NULL AND deadline < {{overdue}})"
+)
+"""Whether somebody's lease has expired, a dead worker still has something, or an attempt is overdue."""
 
 
 @contextmanager
@@ -72,14 +105,12 @@ def prove_alive(worker: int, *, flushed: bool = True) -> Fence:
     table = Worker._meta.db_table
     with database.cursor() as cursor:
         if database.is_postgres():
-            limit = f"{max(1, int(_lease().total_seconds() * 1000 / 3))}ms"
+            limit = database.limit_text()
             cursor.execute(
-                "SELECT pg_current_xact_id()::text, CLOCK_TIMESTAMP(), set_config('lock_timeout', %s, true), "
+                "SELECT pg_current_xact_id()::text, CLOCK_TIMESTAMP(), "
                 "CASE WHEN %s THEN '' ELSE set_config('synchronous_commit', 'off', true) END, "
-                "set_config('statement_timeout', %s, true), "
-                "set_config('idle_in_transaction_session_timeout', %s, true) "
-                f"FROM {table} WHERE id = %s AND NOT dead FOR KEY SHARE",
-                [f"{int(database.LOCK_TIMEOUT * 1000)}ms", flushed, limit, limit, worker],
+                f"{database.LIMITS} FROM {table} WHERE id = %s AND NOT dead FOR KEY SHARE",
+                [flushed, f"{int(database.LOCK_TIMEOUT * 1000)}ms", limit, limit, worker],
             )
         else:
             cursor.execute(f"SELECT '' FROM {table} WHERE id = %s AND NOT dead", [worker])
@@ -87,20 +118,6 @@ def prove_alive(worker: int, *, flushed: bool = True) -> Fence:
     if row is None:
         raise WorkerFenced(f"Worker {worker} has been declared dead.")
     return Fence(row[0], row[1] if len(row) > 1 else clock.read() - clock.offset())
-
-
-def work_for_a_sweep(worker: int) -> bool:
-    """Whether somebody's lease has expired, a dead worker still has something, or an attempt is overdue."""
-    others = Worker.objects.using(database.alias()).exclude(pk=worker)
-    expired = others.filter(dead=False, expires_at__lt=clock.now())
-    left = others.filter(dead=True).filter(
-        Exists(Dispatch.objects.filter(owner=OuterRef("pk")))
-        | Exists(ActivityTask.objects.filter(worker=OuterRef("pk")))
-    )
-    overdue = ActivityTask.objects.using(database.alias()).filter(
-        worker__isnull=False, deadline__lt=clock.plus(clock.now(), -tasks.OVERDUE_GRACE)
-    )
-    return expired.exists() or left.exists() or overdue.exists()
 
 
 def declare_dead(*, by: int) -> list[int]:
@@ -112,7 +129,7 @@ def declare_dead(*, by: int) -> list[int]:
     workers = Worker.objects.using(database.alias()).filter(dead=False).exclude(pk=by)
     if not workers.filter(expires_at__lt=clock.now()).exists():
         return []
-    with database.writing():
+    with database.sweeping():
         locked = list(
             workers.filter(expires_at__lt=clock.now()).select_for_update(skip_locked=True).values_list("pk", flat=True)
         )

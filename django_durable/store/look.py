@@ -63,7 +63,9 @@ def look(wanted: Wanted) -> Seen:
             _search(wanted, seen)
         if wanted.messages:
             seen.messages_for, unowned = inbox.owners_of_waiting(wanted.worker)
-            seen.left_runs |= bool(dispatch.make_due(unowned))
+            if unowned:
+                leases.prove_alive(wanted.worker, flushed=False)
+                seen.left_runs |= bool(dispatch.make_due(unowned))
     return seen
 
 

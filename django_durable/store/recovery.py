@@ -29,7 +29,7 @@ def dead_workers_with_work() -> list[int]:
 
 def release_chains(dead: list[int]) -> list[UUID]:
     """Give one batch of the dead workers' chains back, due now; those that are locked are left for the next sweep."""
-    with database.writing():
+    with database.sweeping():
         found = list(
             dispatch.rows()
             .filter(owner__in=dead)
@@ -60,7 +60,7 @@ def park_stuck(dead: list[int]) -> list[tuple[UUID, str]]:
     for worker, run_id, where in suspects.values_list("pk", "stuck_run", "stuck_where"):
         if run_id is None:
             continue
-        with database.writing():
+        with database.sweeping():
             mine = dispatch.rows().filter(run_id=run_id, owner=worker).values_list("pk", flat=True)
             chain = mine.select_for_update(skip_locked=True, no_key=True).first()
             if chain and dispatch.park(worker, chain, blocked_by="", delay=STUCK_PAUSE):

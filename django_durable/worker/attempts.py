@@ -112,6 +112,7 @@ def _execute_atomic(job: Job) -> Finished:
             _limit_idle_time()
             args, kwargs = job.definition.decode_input(job.input)
             value = job.definition.function(*args, **kwargs)
+            _check_not_rolled_back(job)
             result = payload.dump(job.definition.encode_result(value))
             own = outcomes.record_success(job.claim, result)
             if own is None:
@@ -131,11 +132,21 @@ def _read_back(job: Job, error: BaseException | None, transaction: list[str]) ->
     if outcome is not None or isinstance(error, FenceLost):
         return Finished(job=job, lost=True)
     if error is None or (isinstance(error, IntegrityError) and transaction):
-        error = RolledBack(
-            f"Activity {job.definition.name} returned, but its transaction was rolled back, so nothing of it was "
-            "kept. Did it call set_rollback(True)? Raise an exception instead."
-        )
+        error = _rolled_back(job)
     return failed(job, error)
+
+
+def _check_not_rolled_back(job: Job) -> None:
+    """A transaction that is marked for rollback takes no more statements: say why before the outcome's does."""
+    if database.connection().needs_rollback:
+        raise _rolled_back(job)
+
+
+def _rolled_back(job: Job) -> RolledBack:
+    return RolledBack(
+        f"Activity {job.definition.name} returned, but its transaction was rolled back, so nothing of it was "
+        "kept. Did it call set_rollback(True)? Raise an exception instead."
+    )
 
 
 def _outcome_after(transaction: list[str], place: tuple[Any, str]) -> outcomes.Outcome | None:

@@ -295,6 +295,7 @@ class Engine:
     def _redo(self, run: OwnedRun, result: flush.Result) -> None:
         """Something reached the run first: nothing of the draft was written, so apply that, then the same inputs."""
         draft, run.draft = run.draft, Draft()
+        run.stale = True  # its instance has seen what was not written, whatever becomes of the next steps
         for job in draft.local:
             self._slots.give_back(is_async=job.definition.is_async)
         run.tries += 1
@@ -306,9 +307,10 @@ class Engine:
         if error is not None:
             self._trouble(run, error)
             return
+        run.stale = False
         self._loader.reconcile([run])
         self._loader.read_inbox([run])
-        run.inputs = deque(sorted(run.inputs, key=lambda one: (one.message is None, one.message or 0)))
+        self.parking.put_in_order(run, result)
         run.timer = None
         self.alarms.set_timer(run)
         self.holdings.wake(run)
@@ -393,7 +395,7 @@ class Engine:
         if not idle:
             return
         with leases.fenced(self.worker, flushed=False):
-            dispatch.release(
+            released = dispatch.release(
                 self.worker,
                 [
                     dispatch.Release(
@@ -403,9 +405,12 @@ class Engine:
                 ],
             )
         for run in idle:
-            self.holdings.drop(run)
-            self._cache.keep(run.claimed, run.instance)
-        waiting = inbox.read([run.claimed.chain_id for run in idle])
+            if run.claimed.chain_id in released:
+                self.holdings.drop(run)
+                self._cache.keep(run.claimed, run.instance)
+            else:
+                run.idle_since = time.monotonic()  # somebody is ending it, or has: the next round or the audit knows
+        waiting = inbox.read(released)
         if waiting and dispatch.make_due(list(waiting)):
             self.taking.pace.hurry()
 

@@ -67,17 +67,15 @@ class Heartbeat:
         if worker is None:
             return
         try:
-            with database.writing():
-                alive = leases.renew(worker)
-                something = alive and leases.work_for_a_sweep(worker)
+            beat = leases.renew(worker)
         except (DatabaseError, InterfaceError) as error:
             logger.warning("A heartbeat did not reach the database: %s", error)
             self._unbroken_since = None
             database.discard()
             return
         now = time.monotonic()
-        if not alive or self._unbroken_since is None or now - self._last > conf.current().LEASE_SECONDS:
+        if not beat.alive or self._unbroken_since is None or now - self._last > conf.current().LEASE_SECONDS:
             self._unbroken_since = now
         self._last = now
-        if something:
+        if beat.alive and beat.something_to_sweep:
             self._sweep()

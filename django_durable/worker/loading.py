@@ -28,6 +28,7 @@ class Loaded(NamedTuple):
 
     run: OwnedRun
     error: BaseException | None = None
+    where: str = ""  # the line at which its code got stuck, if that is the error
 
 
 class Loader:
@@ -66,6 +67,10 @@ class Loader:
         self.read_inbox(good)
         return loaded
 
+    def untouched(self, claims: Sequence[dispatch.Claimed]) -> list[OwnedRun]:
+        """Owned runs whose code does not run."""
+        return [self._new_run(claimed) for claimed in claims]
+
     def reload(self, run: OwnedRun) -> BaseException | None:
         """Replace the run's instance by a replay of what is committed. The inputs stay."""
         run.instance.evict()
@@ -94,7 +99,7 @@ class Loader:
                 self._drainer.record(run, first)
         except BaseException as error:
             self._watchdog.leave()
-            return Loaded(run, error)
+            return Loaded(run, error, self._watchdog.where)
         return Loaded(run)
 
     def _touching(self, recorded: Iterable[events.Recorded]) -> Iterator[events.Recorded]:

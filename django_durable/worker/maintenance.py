@@ -119,7 +119,7 @@ def recover() -> int:
 
 def _release_tasks(dead: list[int]) -> int:
     """One batch of dead workers' tasks: tried again, or failed as interrupted."""
-    with database.writing():
+    with database.sweeping():
         abandoned = recovery.abandoned_tasks(dead)
         reports = []
         for task in abandoned:
@@ -153,7 +153,7 @@ def _interrupted(task: ActivityTask) -> delivery.Report:
 
 def fail_overdue() -> int:
     """End attempts whose deadline has passed, whoever holds them; returns how many there were."""
-    with database.writing():
+    with database.sweeping():
         overdue = tasks.overdue()
         reports = [_timed_out(task) for task in overdue]
         _, woken = delivery.deliver([report for report in reports if report is not None])

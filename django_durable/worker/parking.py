@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -109,6 +110,17 @@ class Parking:
                     activity=int(key.rpartition("-")[2]), result=payload.load(outcome.result or "")
                 )
                 run.inputs.appendleft(Input(success))
+
+    def put_in_order(self, run: OwnedRun, result: flush.Result) -> None:
+        """Successes that are decided come first: no message can undo them. Then messages, then what was held."""
+        decided = {key for chain, key in result.succeeded if chain == run.claimed.chain_id}
+
+        def rank(one: Input) -> tuple[int, int]:
+            if isinstance(one.event, events.ActivityCompleted) and _key_of(run, one) in decided:
+                return 0, 0
+            return (1, one.message) if one.message is not None else (2, 0)
+
+        run.inputs = deque(sorted(run.inputs, key=rank))
 
     def still_ours(self, run: OwnedRun) -> bool:
         """Whether the run is this worker's under the same claim; if so, senders are asked to step back."""

@@ -164,14 +164,15 @@ class Taking:
     def _load(self, claims: list[dispatch.Claimed], taken: Taken) -> None:
         if not claims:
             return
-        for loaded in self._loader.load(claims):
+        for run in self._loader.untouched([one for one in claims if one.recoveries >= dispatch.PARK_AFTER]):
+            self._holdings.owned[run.claimed.chain_id] = run
+            self._parking.park_crashing(run, run.claimed.recoveries)
+        for loaded in self._loader.load([one for one in claims if one.recoveries < dispatch.PARK_AFTER]):
             run, claimed = loaded.run, loaded.run.claimed
             self._holdings.owned[claimed.chain_id] = run
             self._suspect = self._suspect or claimed.recoveries >= dispatch.SUSPECT_AFTER
-            if claimed.recoveries >= dispatch.PARK_AFTER:
-                self._parking.park_crashing(run, claimed.recoveries)
-            elif loaded.error is not None:
-                self._parking.park(run, loaded.error)
+            if loaded.error is not None:
+                self._parking.park(run, loaded.error, where=loaded.where)
             else:
                 if claimed.hold is not None:
                     self._parking.let_go_on(run)

@@ -65,7 +65,7 @@ def prose(page: Path) -> str:
 
 def rows(page: Path, *, under: str) -> list[list[str]]:
     """The cells of the first table that follows the heading ``under``, its head left out; ticks are taken off."""
-    text = page.read_text(encoding="utf-8")
+    text = "\n" + page.read_text(encoding="utf-8")
     _, found, after = text.partition(f"\n{under}\n")
     assert found, f"{label(page)} has no heading {under!r}"
     table = re.search(r"(?:^\|.*\|\n)+", after, re.MULTILINE)

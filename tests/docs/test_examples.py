@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import doctest
+import unittest
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,3 +39,16 @@ def _following(page: Path) -> list[tuple[str, pages.Block]]:
 
 def test_every_page_about_code_has_a_session():
     assert {page.stem for page in SHOWN} >= MUST_SHOW
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_the_unit_tests_that_users_are_shown_pass(monkeypatch):
+    page = pages.DOCS / "workflows.md"
+    project.load(page, monkeypatch)
+    (block,) = [block for block in pages.blocks(page, "python") if block.module == "tests"]
+    shown: dict[str, Any] = {"__name__": "shop.tests"}
+    exec(compile(block.padded, pages.label(page), "exec", dont_inherit=True), shown)
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(shown["ShippingTest"]).run(result)
+    assert result.testsRun == 2
+    assert result.wasSuccessful(), [*result.errors, *result.failures]

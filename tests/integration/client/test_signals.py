@@ -10,18 +10,16 @@ from django.db import transaction
 from django_durable import PayloadError, WorkflowClosed, durable
 from django_durable.models import Dispatch, InboxMessage
 from django_durable.store import dispatch, inbox
-from tests.flows import activities, workflows
+from tests.flows import workflows
 from tests.integration.worker.invariants import assert_invariants
 from tests.integration.worker.running import DEADLINE, in_thread, wait_for
 
 GATE = "signals"
 
 
-@pytest.fixture(autouse=True)
-def gate():
-    activities.gates[GATE] = threading.Event()
-    yield activities.gates[GATE]
-    activities.gates.pop(GATE).set()
+@pytest.fixture
+def gate(make_gate):
+    return make_gate(GATE)
 
 
 def received(handle):

@@ -114,9 +114,9 @@ def test_a_workflow_id_may_be_reused_after_its_run_has_ended_as_the_policy_says(
 def test_a_failed_run_lets_its_id_be_reused_if_that_is_allowed(worker):
     failing = durable.start_workflow(workflows.fail.using(workflow_id="again"), "no")
     wait_for(lambda: failing.status().is_closed, "the failure")
-    assert durable.start_workflow(
-        workflows.echo.using(workflow_id="again", on_reuse="allow_if_failed"), 2
-    ).result(timeout=DEADLINE)
+    assert durable.start_workflow(workflows.echo.using(workflow_id="again", on_reuse="allow_if_failed"), 2).result(
+        timeout=DEADLINE
+    )
 
 
 def test_of_many_starts_with_one_id_exactly_one_wins(worker):

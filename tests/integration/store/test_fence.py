@@ -83,7 +83,7 @@ def test_a_late_heartbeat_renews_a_lease_that_nobody_has_marked() -> None:
     owner = chains.worker()
     chains.expire(owner)
 
-    assert leases.renew(owner) is True
+    assert leases.renew(owner).alive is True
 
     assert Worker.objects.get(pk=owner).expires_at > clock.read()
     assert leases.declare_dead(by=chains.worker("other")) == []
@@ -93,7 +93,7 @@ def test_a_heartbeat_does_not_bring_the_dead_back() -> None:
     owner = chains.worker()
     chains.die(owner)
 
-    assert leases.renew(owner) is False
+    assert leases.renew(owner).alive is False
 
     assert Worker.objects.get(pk=owner).dead is True
 
@@ -200,7 +200,7 @@ def test_the_fence_and_the_heartbeat_do_not_wait_for_each_other() -> None:
     owner = chains.worker()
 
     with paused(lambda: leases.prove_alive(owner)):
-        assert leases.renew(owner)
+        assert leases.renew(owner).alive
     with paused(lambda: leases.renew(owner)), leases.fenced(owner):
         pass
 

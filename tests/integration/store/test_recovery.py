@@ -165,14 +165,14 @@ def test_parking_a_stuck_run_waits_for_no_row_that_a_caller_holds(session: Sessi
 def test_a_sweep_is_asked_for_while_there_is_something_to_sweep() -> None:
     dead, judge = chains.worker("dead"), chains.worker("judge")
     claimed = chains.owned(dead)
-    assert leases.work_for_a_sweep(judge) is False
+    assert leases.renew(judge).something_to_sweep is False
 
     chains.expire(dead)
-    assert leases.work_for_a_sweep(judge) is True
+    assert leases.renew(judge).something_to_sweep is True
     assert leases.declare_dead(by=judge) == [dead]
-    assert leases.work_for_a_sweep(judge) is True
+    assert leases.renew(judge).something_to_sweep is True
     assert recovery.release_chains([dead]) == [claimed.chain_id]
-    assert leases.work_for_a_sweep(judge) is False
+    assert leases.renew(judge).something_to_sweep is False
 
 
 def test_dead_workers_are_forgotten_after_a_day_and_not_while_they_own_something() -> None:

@@ -15,12 +15,13 @@ MakeGate = Callable[[str], threading.Event]
 @pytest.fixture
 def make_gate() -> Iterator[MakeGate]:
     """Makes gates; at the test's end all are open, so that no activity waits for ever."""
-    made: list[str] = []
+    made: list[threading.Event] = []
 
     def make(name: str) -> threading.Event:
-        made.append(name)
-        return activities.gates.setdefault(name, threading.Event())
+        gate = activities.gates[name] = threading.Event()
+        made.append(gate)
+        return gate
 
     yield make
-    for name in made:
-        activities.gates[name].set()
+    for gate in made:
+        gate.set()

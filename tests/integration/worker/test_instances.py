@@ -59,6 +59,7 @@ def test_results_do_not_depend_on_the_instance_cache(worker, configure):
     visited = durable.start_workflow(workflows.visited)
     everything = durable.start_workflow(workflows.everything, "k")
     chains = [durable.start_workflow(workflows.chain, 5), durable.start_workflow(workflows.fan_out, 9)]
+    wait_for(lambda: Dispatch.objects.filter(pk=visited.run_id, owner=None, epoch=1), "the run to be given back")
     for handle in (visited, everything):
         handle.signal(workflows.approved("hello"))
     assert visited.result(timeout=DEADLINE) == "hello"

@@ -1,0 +1,148 @@
+"""Tables of names say neither more nor less than the code."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+from django.core.management import get_commands, load_command_class
+from django.core.management.base import BaseCommand
+
+from django_durable import conf, instrumentation
+from django_durable.client import HistoryEntry, WorkflowHandle, WorkflowStatus
+from django_durable.definitions import activity, workflow
+from django_durable.definitions.current import CurrentActivity
+from django_durable.definitions.retry import Retry
+from django_durable.engine.context import Context
+from django_durable.engine.info import Info
+from django_durable.exceptions import ActivityError
+from django_durable.history import blocking, events
+from django_durable.history.status import Status
+from django_durable.querysets import RunQuerySet
+from tests.docs import pages
+
+SOURCE = pages.ROOT / "django_durable"
+
+
+def names(page: str, *, under: str, column: int = 0) -> set[str]:
+    """The code words in one column of a table: several in a cell are told apart by commas, calls are cut."""
+    cells = [row[column] for row in pages.rows(pages.DOCS / page, under=under)]
+    return {name for cell in cells for name in re.findall(r"`?(?:ctx\.|--)?(\w+)(?:\([^)]*\))?[^,|]*(?:,|$)", cell)}
+
+
+def public(kind: type) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
+def field_names(kind: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}
+
+
+def test_every_setting_is_listed_with_its_default():
+    table = {row[0]: row for row in pages.rows(pages.DOCS / "settings.md", under="# Settings")}
+    assert set(table) == conf.NAMES
+    for name, default in dataclasses.asdict(conf.Settings()).items():
+        expected = list(default) if isinstance(default, tuple) else default
+        assert ast.literal_eval(table[name][2]) == expected, name
+
+
+def test_every_check_is_listed():
+    source = (SOURCE / "checks.py").read_text(encoding="utf-8")
+    listed = {row[0] for row in pages.rows(pages.DOCS / "checks.md", under="# Checks")}
+    assert listed == set(re.findall(r'id="(durable\.\w+)"', source))
+
+
+def test_every_option_of_an_activity_is_listed():
+    assert names("activities.md", under="## Options") == activity.KNOWN
+
+
+def test_every_field_of_a_retry_policy_is_listed():
+    assert names("activities.md", under="## Retries") == field_names(Retry)
+
+
+def test_every_attribute_of_an_activity_error_is_listed():
+    given = set(vars(ActivityError(""))) | {"cause"}
+    assert names("activities.md", under="## Failures") == given
+
+
+def test_everything_that_an_activity_knows_of_itself_is_listed():
+    assert names("activities.md", under="## Who am I?") == public(CurrentActivity) - {"is_cancelled", "is_stopping"}
+
+
+def test_every_option_of_a_workflow_is_listed():
+    assert names("workflows.md", under="## Options") == (workflow.KNOWN - {"workflow_id"}) | {"name", "version"}
+
+
+@pytest.mark.parametrize(
+    ("page", "later"), [("activities.md", activity.LATER), ("workflows.md", workflow.LATER)], ids=["activity", "workflow"]
+)
+def test_every_option_of_a_later_release_is_named(page, later):
+    text = (pages.DOCS / page).read_text(encoding="utf-8")
+    (sentence,) = re.findall(r"([^.|]*belongs? to\s+later releases\s+and\s+raise)", text)
+    assert set(re.findall(r"`(\w+)`", sentence)) >= set(later)
+
+
+def test_everything_on_the_context_is_listed():
+    assert names("workflows.md", under="## The context") == public(Context)
+
+
+def test_everything_that_a_run_knows_of_itself_is_listed():
+    assert names("workflows.md", under="### ctx.info") == field_names(Info)
+
+
+def test_every_method_of_a_handle_is_listed():
+    methods = public(WorkflowHandle)
+    twins = {name for name in methods if name.startswith("a") and name[1:] in methods}
+    assert names("services.md", under="## get_workflow") == methods - twins
+
+
+def test_every_field_of_a_status_is_listed():
+    assert names("services.md", under="## get_workflow_status") == field_names(WorkflowStatus) | {"is_closed"}
+
+
+def test_history_and_blocks_are_described():
+    text = (pages.DOCS / "services.md").read_text(encoding="utf-8")
+    said = set(re.findall(r"`(\w+)`", text))
+    assert field_names(HistoryEntry) <= said
+    assert set(blocking.Block.__struct_fields__) <= said
+
+
+def test_every_filter_of_runs_is_listed():
+    assert names("services.md", under="## Many runs") == {name for name in vars(RunQuerySet) if not name.startswith("_")}
+
+
+def test_every_event_is_listed():
+    assert names("concepts.md", under="## Runs, events, histories") == set(events.TYPES)
+
+
+def test_every_event_has_its_kind():
+    kinds = {row[0]: row[1] for row in pages.rows(pages.DOCS / "concepts.md", under="## Runs, events, histories")}
+    assert {name for name, kind in kinds.items() if kind == "input"} == {
+        name for name, kind in events.TYPES.items() if kind.is_input
+    }
+
+
+def test_every_status_is_listed():
+    assert names("concepts.md", under="## Statuses") == set(Status)
+
+
+def test_every_option_of_the_command_is_listed():
+    command: Any = load_command_class(get_commands()["durable_worker"], "durable_worker")
+    parser = command.create_parser("manage.py", "durable_worker")
+    given = {action.dest for action in parser._actions} - {action.dest for action in _plain_parser()._actions}
+    assert {row[0].split()[0].lstrip("-") for row in pages.rows(pages.DOCS / "worker.md", under="# The worker")} == given
+
+
+def _plain_parser() -> Any:
+    return BaseCommand().create_parser("manage.py", "plain")
+
+
+def test_the_signals_that_are_sent_are_listed():
+    defined = {name for name, value in vars(instrumentation).items() if isinstance(value, instrumentation.Signal)}
+    sources = [path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")]
+    sent = {name for source in sources for name in re.findall(r"send\(\s*instrumentation\.(\w+)", source)}
+    sent |= {name for source in sources for name in re.findall(r"partial\(instrumentation\.send, \w+\.(\w+)", source)}
+    assert names("worker.md", under="## Logs and instrumentation") == sent & defined
