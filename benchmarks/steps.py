@@ -1,6 +1,6 @@
 """Steps a second: many workflows of sequential no-op activities, one worker process, PostgreSQL.
 
-``python -m benchmarks.steps [--workflows 500] [--steps 10] [--concurrency 64] [--rounds 3] [--asynchronous]``
+``python -m benchmarks.steps [--workflows 500] [--steps 10] [--concurrency 500] [--rounds 3] [--asynchronous]``
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workflows", type=int, default=500)
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--concurrency", type=int, default=500, help="slots; by default one for each workflow")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--asynchronous", action="store_true", help="async def activities")
     options = parser.parse_args()

@@ -1,12 +1,14 @@
 """Settings of the test suite. ``DURABLE_TEST_DATABASE_URL`` says which database; SQLite is the default.
 
 ``DURABLE_TEST_SUFFIX`` is appended to the name of the test database, so that several runs do not meet.
+``DURABLE_TEST_SETTINGS`` is the ``DURABLE`` dict as JSON, for worker processes that tests start.
 """
 
 from __future__ import annotations
 
 import getpass
 import importlib.util
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -50,3 +52,4 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+DURABLE = json.loads(os.environ.get("DURABLE_TEST_SETTINGS", "{}"))

@@ -404,12 +404,15 @@ class Engine:
                     for run in idle
                 ],
             )
+        owned = dispatch.owned(self.worker) if len(released) < len(idle) else {}
         for run in idle:
             if run.claimed.chain_id in released:
                 self.holdings.drop(run)
                 self._cache.keep(run.claimed, run.instance)
+            elif owned.get(run.claimed.chain_id) == run.claimed.epoch:
+                run.idle_since = time.monotonic()  # somebody is ending it: the next round knows
             else:
-                run.idle_since = time.monotonic()  # somebody is ending it, or has: the next round or the audit knows
+                self._gone(run, flush.Result(verdicts={}))
         waiting = inbox.read(released)
         if waiting and dispatch.make_due(list(waiting)):
             self.taking.pace.hurry()

@@ -56,7 +56,7 @@ class Taking:
         longest_poll: float,
     ) -> None:
         self.pace = Pace(longest_poll)
-        self.found_nothing = False  # at the last look
+        self.found_nothing = False  # at the last look, with nothing in hand: there is nothing left to do
         self._worker = worker
         self._holdings = holdings
         self._slots = slots
@@ -89,12 +89,13 @@ class Taking:
     def take(self, time_estimate: clock.Estimate) -> Taken:
         """One look, and everything that follows from what it claims."""
         wanted = self._wanted()
+        empty = not self._holdings.owned and not self._holdings.jobs
         self.pace.begin()
         seen = look.look(wanted)
         if seen.time is not None:
             time_estimate.update(seen.time)
         self._learn(seen)
-        self.found_nothing = not seen.anything
+        self.found_nothing = empty and not (seen.anything or seen.suspects or seen.left_runs or seen.left_tasks)
         until_due = None
         if seen.next_due is not None:
             until_due = (seen.next_due - time_estimate.now()).total_seconds()

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import doctest
+import sys
 import unittest
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 
+from django_durable import durable
+from django_durable.worker import embedded
+from example_project.shop.models import Order
 from tests.docs import pages, project
+from tests.docs.conftest import PATIENCE
 
 SHOWN = [page for page in pages.all_pages() if pages.blocks(page, "pycon")]
 MUST_SHOW = {"activities", "concepts", "payloads", "quickstart", "services", "workflows"}
@@ -41,10 +47,23 @@ def test_every_page_about_code_has_a_session():
     assert {page.stem for page in SHOWN} >= MUST_SHOW
 
 
+def test_the_example_of_the_readme_works(monkeypatch, rf, start_worker):
+    project.load(pages.ROOT / "README.md", monkeypatch)
+    start_worker()
+    request = rf.post("/")
+    request.user = User(username="ada")
+    answer = sys.modules["shop.views"].checkout(request)
+    assert answer.status_code == 202
+    order = Order.objects.get(customer="ada")
+    receipt = durable.get_workflow(f"order-{order.pk}").result(timeout=PATIENCE)
+    assert [payment.receipt for payment in order.payments.all()] == [receipt]
+
+
 @pytest.mark.usefixtures("transactional_db")
 def test_the_unit_tests_that_users_are_shown_pass(monkeypatch):
     page = pages.DOCS / "workflows.md"
     project.load(page, monkeypatch)
+    monkeypatch.setattr(embedded, "_refused", False)  # put back afterwards: the command has its whole process
     (block,) = [block for block in pages.blocks(page, "python") if block.module == "tests"]
     shown: dict[str, Any] = {"__name__": "shop.tests"}
     exec(compile(block.padded, pages.label(page), "exec", dont_inherit=True), shown)

@@ -6,13 +6,14 @@ import ast
 import json
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.docs import pages
 
-PARSERS = {"python": ast.parse, "json": json.loads, "toml": tomllib.loads}
+PARSERS: dict[str, Callable[[str], object]] = {"python": ast.parse, "json": json.loads, "toml": tomllib.loads}
 CODE = [block for page in pages.all_pages() for block in pages.blocks(page, *PARSERS)]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 

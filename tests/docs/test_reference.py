@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
+from django.dispatch import Signal
 
 from django_durable import conf, instrumentation
 from django_durable.client import HistoryEntry, WorkflowHandle, WorkflowStatus
@@ -77,7 +78,9 @@ def test_every_option_of_a_workflow_is_listed():
 
 
 @pytest.mark.parametrize(
-    ("page", "later"), [("activities.md", activity.LATER), ("workflows.md", workflow.LATER)], ids=["activity", "workflow"]
+    ("page", "later"),
+    [("activities.md", activity.LATER), ("workflows.md", workflow.LATER)],
+    ids=["activity", "workflow"],
 )
 def test_every_option_of_a_later_release_is_named(page, later):
     text = (pages.DOCS / page).read_text(encoding="utf-8")
@@ -111,7 +114,9 @@ def test_history_and_blocks_are_described():
 
 
 def test_every_filter_of_runs_is_listed():
-    assert names("services.md", under="## Many runs") == {name for name in vars(RunQuerySet) if not name.startswith("_")}
+    assert names("services.md", under="## Many runs") == {
+        name for name in vars(RunQuerySet) if not name.startswith("_")
+    }
 
 
 def test_every_event_is_listed():
@@ -131,17 +136,14 @@ def test_every_status_is_listed():
 
 def test_every_option_of_the_command_is_listed():
     command: Any = load_command_class(get_commands()["durable_worker"], "durable_worker")
-    parser = command.create_parser("manage.py", "durable_worker")
-    given = {action.dest for action in parser._actions} - {action.dest for action in _plain_parser()._actions}
-    assert {row[0].split()[0].lstrip("-") for row in pages.rows(pages.DOCS / "worker.md", under="# The worker")} == given
-
-
-def _plain_parser() -> Any:
-    return BaseCommand().create_parser("manage.py", "plain")
+    plain, full = (one.create_parser("manage.py", "durable_worker") for one in (BaseCommand(), command))
+    given = {action.dest for action in full._actions} - {action.dest for action in plain._actions}
+    listed = {row[0].split()[0] for row in pages.rows(pages.DOCS / "worker.md", under="# The worker")}
+    assert listed == {f"--{name}" for name in given}
 
 
 def test_the_signals_that_are_sent_are_listed():
-    defined = {name for name, value in vars(instrumentation).items() if isinstance(value, instrumentation.Signal)}
+    defined = {name for name, value in vars(instrumentation).items() if isinstance(value, Signal)}
     sources = [path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")]
     sent = {name for source in sources for name in re.findall(r"send\(\s*instrumentation\.(\w+)", source)}
     sent |= {name for source in sources for name in re.findall(r"partial\(instrumentation\.send, \w+\.(\w+)", source)}

@@ -250,3 +250,13 @@ def record_once_at_gate(gate: str) -> str:
     note("atomic gate", gate)
     gates.setdefault(gate, threading.Event()).wait(30)
     return gate
+
+
+@durable.activity
+def until_stopping() -> str:
+    """Looks again and again whether its worker stops."""
+    current = durable.current_activity()
+    deadline = time.monotonic() + 30
+    while not current.stopping and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return "stopping" if current.stopping else "in vain"

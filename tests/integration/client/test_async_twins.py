@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -13,7 +14,7 @@ from tests.integration.worker.running import DEADLINE
 
 
 def test_a_workflow_can_be_started_signalled_and_awaited_from_async_code(worker):
-    async def talk() -> str:
+    async def talk() -> Any:
         handle = await durable.astart_workflow(workflows.approval.using(workflow_id="async"))
         await durable.asignal_workflow("async", workflows.approved, "from async")
         assert await handle.aresult(timeout=DEADLINE) == "from async"
@@ -27,7 +28,7 @@ def test_a_workflow_can_be_started_signalled_and_awaited_from_async_code(worker)
 
 
 def test_many_results_can_be_awaited_at_once(worker):
-    async def gather() -> list[int]:
+    async def gather() -> list[Any]:
         handles = await durable.astart_workflows([workflows.chain.call(steps) for steps in range(1, 6)])
         return await asyncio.gather(*(handle.aresult(timeout=DEADLINE) for handle in handles))
 

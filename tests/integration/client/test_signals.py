@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 from django.db import transaction
 
 from django_durable import PayloadError, WorkflowClosed, durable
 from django_durable.models import Dispatch, InboxMessage
-from django_durable.store import dispatch, inbox
+from django_durable.store import dispatch
 from tests.flows import workflows
 from tests.integration.worker.invariants import assert_invariants
 from tests.integration.worker.running import DEADLINE, in_thread, wait_for
@@ -25,6 +26,10 @@ def gate(make_gate):
 def received(handle):
     """The payloads of the signals that stand in a run's history."""
     return [entry.data["payload"] for entry in handle.history() if entry.type == "SignalReceived"]
+
+
+def reached(sent, count):
+    return len(sent) >= count
 
 
 def test_a_signal_that_was_sent_before_any_worker_ran_is_received(make_worker):
@@ -133,9 +138,10 @@ def test_no_signal_is_lost_while_its_run_ends(worker):
                 return
             accepted[handle.workflow_id].append(word)
 
-    threads = [in_thread(lambda h=handle, s=sender: send(h, s)) for handle in handles for sender in range(3)]
+    threads = [in_thread(partial(send, handle, sender)) for handle in handles for sender in range(3)]
     for handle in handles:
-        wait_for(lambda h=handle: len(accepted[h.workflow_id]) >= 6, "some signals")
+        sent = accepted[handle.workflow_id]
+        wait_for(partial(reached, sent, 6), "some signals")
         handle.signal(workflows.approved("stop"))
     for thread in threads:
         thread.join(DEADLINE)
@@ -160,7 +166,7 @@ def test_a_sender_that_steps_back_from_a_closing_run_does_not_hold_its_row(trans
         stepped_back.set()
         free.wait(DEADLINE)
 
-    monkeypatch.setattr(inbox.time, "sleep", rest)
+    monkeypatch.setattr("django_durable.store.inbox.time.sleep", rest)
     sender = in_thread(lambda: handle.signal(workflows.approved("patient")))
     assert stepped_back.wait(DEADLINE)
     with transaction.atomic():

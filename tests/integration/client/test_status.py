@@ -50,6 +50,8 @@ def test_a_completed_run_has_its_result_and_times(worker):
     assert status.is_closed
     assert status.result == {"a": 1}
     assert status.wakeup_at is None
+    assert status.started_at is not None
+    assert status.closed_at is not None
     assert status.created_at <= status.started_at <= status.closed_at
     assert (status.error_type, status.error_message, status.blocked) == (None, None, None)
 

@@ -1,0 +1,35 @@
+"""Where a scenario takes place: a database of its own, workers, work."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.harness import databases, trail
+from tests.e2e.harness.fleet import Fleet
+from tests.e2e.harness.work import Work
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """``url`` is the database itself; the workers may reach it by another address."""
+
+    url: str
+    fleet: Fleet
+    work: Work = field(default_factory=Work)
+
+
+@contextmanager
+def staged(
+    url: str, *, concurrency: int, settings: Mapping[str, Any], workers_url: str | None = None
+) -> Iterator[Stage]:
+    """Set up the database behind ``url`` and get ready to start workers with these ``DURABLE`` settings."""
+    with tempfile.TemporaryDirectory(prefix="durable-logs-") as logs, databases.connected(url):
+        if databases.is_postgres(url):
+            trail.install()
+        with Fleet(workers_url or url, Path(logs), settings=settings, concurrency=concurrency) as fleet:
+            yield Stage(url=url, fleet=fleet)
