@@ -32,9 +32,7 @@ def measure(steps: int) -> None:
         .order_by("sequence")
         .values_list("time", flat=True)
     )
-    thousands = [
-        (times[end - 1] - times[end - 1_000]).total_seconds() for end in range(1_000, len(times) + 1, 1_000)
-    ]
+    thousands = [(times[end - 1] - times[end - 1_000]).total_seconds() for end in range(1_000, len(times) + 1, 1_000)]
     print("seconds per thousand steps: " + " ".join(f"{seconds:.2f}" for seconds in thousands))
     print(f"last / first: {thousands[-1] / thousands[0]:.2f}, {steps / sum(thousands):,.0f} steps/s in one chain")
 

@@ -15,6 +15,8 @@ from django_durable import conf
 
 TAG = "durable"
 
+TRANSPORTS = ("polling", "postgres")  # those of django_durable.transports, which cannot be imported before models
+
 SQLITE_TIMEOUT = 20  # seconds; Django's own 5 is too short for several processes that write
 PSYCOPG_POOL_SIZE = 4  # psycopg_pool's min_size, which is its max_size too unless that is given
 OTHER_DISTRIBUTION = "django-durable"  # another project on PyPI that installs a package of the same name
@@ -206,6 +208,10 @@ def _is_positive(value: Any) -> bool:
     return _is_number(value) and 0 < value < float("inf")
 
 
+def _are_transports(value: Any) -> bool:
+    return value is None or (_are_names(value) and set(value) <= set(TRANSPORTS))
+
+
 def _are_names(value: Any) -> bool:
     return (
         isinstance(value, Sequence)
@@ -221,7 +227,7 @@ _BYTES = ("a number of bytes of at least 1", _is_count)
 
 EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "DATABASE": ("the alias of a database, as text", lambda value: isinstance(value, str)),
-    "TRANSPORTS": ("None, or a list of transports' names", lambda value: value is None or _are_names(value)),
+    "TRANSPORTS": (f"None, or a list of these names: {', '.join(TRANSPORTS)}", _are_transports),
     "QUEUES": ('a list of names, such as ["default"]', _are_names),
     "CONCURRENCY": _COUNT,
     "ASYNC_CONCURRENCY": _COUNT,

@@ -30,7 +30,7 @@ class Settings:
     LINGER_SECONDS: float = 0.2
     """How long a run without anything in flight stays with its owner before it is released."""
     POLL_SECONDS: float | None = None
-    """Longest pause between two looks at the database; None: 2 with a listening transport, else 0.5."""
+    """Longest pause between two looks at the database; None: 2.5 with a listening transport, else 0.5."""
     DRAIN_SECONDS: float = 30.0
     """How long a worker that was told to stop waits for running activities."""
     STUCK_SECONDS: float = 2.0

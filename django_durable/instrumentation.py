@@ -22,25 +22,13 @@ run_closed = Signal()
 run_blocked = Signal()
 """A run is parked until other code comes. ``workflow_id``, ``run_id``, ``name``, ``block``: the reason."""
 
-run_recovered = Signal()
-"""A run was taken over from a dead worker. ``workflow_id``, ``run_id``, ``worker``: the dead one's id."""
-
 workflow_stuck = Signal()
 """Workflow code keeps the engine thread and awaits nothing. ``workflow_id``, ``run_id``, ``name``, ``seconds``,
 ``where``: file and line."""
 
-activity_started = Signal()
-"""An attempt begins. ``workflow_id``, ``run_id``, ``name``, ``attempt``, ``idempotency_key``."""
-
-activity_finished = Signal()
-"""An attempt has ended. As ``activity_started``, with ``seconds`` and ``error`` (None: it succeeded)."""
-
 activity_retried = Signal()
 """Another attempt is due. ``workflow_id``, ``run_id``, ``name``, ``attempt`` that failed, ``error``,
 ``delay``: a timedelta."""
-
-activity_interrupted = Signal()
-"""The process that ran an attempt has died. ``workflow_id``, ``run_id``, ``name``, ``interruptions`` so far."""
 
 worker_started = Signal()
 """A worker has registered. ``worker``: its id, ``queues``."""
@@ -59,9 +47,6 @@ engine_lagging = Signal()
 
 flush_done = Signal()
 """A group commit is through. ``worker``, ``runs``, ``events``, ``seconds``."""
-
-flush_failed = Signal()
-"""A group commit failed. ``worker``, ``error``, ``outage``: whether the database was at fault rather than a run."""
 
 
 def send(signal: Signal, **named: Any) -> None:

@@ -21,22 +21,22 @@ TERMINATE_PATIENCE = 10.0  # seconds to wait for callers that keep the workflow'
 TERMINATE_STEP = 0.02
 
 
-def cancel_workflow(workflow_id: str, reason: str = "") -> bool:
+def cancel_workflow(workflow_id: str, reason: str = "", *, run_id: UUID | None = None) -> bool:
     """Ask the open run to end: ``asyncio.CancelledError`` is raised where its code waits, so that it can clean up.
 
     False: it had ended already. Raises ``WorkflowNotFound``.
     """
-    return messaging.send(workflow_id, messages.Cancel(reason=reason))
+    return messaging.send(workflow_id, messages.Cancel(reason=reason), run_id=run_id)
 
 
-def terminate_workflow(workflow_id: str, reason: str = "") -> bool:
+def terminate_workflow(workflow_id: str, reason: str = "", *, run_id: UUID | None = None) -> bool:
     """End the open run at once; none of its code runs any more. False: it had ended already.
 
     Raises ``WorkflowNotFound``, and ``DurableError`` if other transactions keep its row locked for ten seconds.
     """
     deadline = time.monotonic() + TERMINATE_PATIENCE
     while True:
-        chain_id = runs.open_chain(workflow_id)
+        chain_id = runs.open_chain(workflow_id, run_id=run_id)
         if chain_id is None:
             if runs.latest(workflow_id) is None:
                 raise WorkflowNotFound(f"There is no workflow {workflow_id!r}.")

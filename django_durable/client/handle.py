@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
@@ -59,18 +60,18 @@ class WorkflowHandle(Generic[R]):
         """How this run is."""
         return reading.status_of(self._run())
 
-    def result(self, timeout: float | None = None) -> R:
+    def result(self, timeout: float | timedelta | None = None) -> R:
         """Wait for the end and return the workflow's result.
 
-        ``timeout`` is in seconds; ``TimeoutError`` when it passes. Raises ``WorkflowFailed``, ``WorkflowCancelled``,
-        ``WorkflowTerminated`` or ``WorkflowTimedOut`` if there is no result, and ``WouldWaitForever`` inside an open
-        transaction.
+        ``timeout`` is a timedelta or in seconds; ``TimeoutError`` when it passes. Raises ``WorkflowFailed``,
+        ``WorkflowCancelled``, ``WorkflowTerminated`` or ``WorkflowTimedOut`` if there is no result, and
+        ``WouldWaitForever`` inside an open transaction.
         """
         for pause in self._pauses(timeout):
             time.sleep(pause)
         return self._result()
 
-    async def aresult(self, timeout: float | None = None) -> R:
+    async def aresult(self, timeout: float | timedelta | None = None) -> R:
         """``result`` for async code. No thread waits meanwhile."""
         pauses = self._pauses(timeout)
         while (pause := await sync_to_async(lambda: next(pauses, None))()) is not None:
@@ -79,15 +80,15 @@ class WorkflowHandle(Generic[R]):
 
     def signal(self, signal: str | SignalDefinition[Any] | SignalMessage, payload: Any = None) -> None:
         """Send a signal to this workflow. Raises ``WorkflowClosed`` if it has ended."""
-        messaging.signal_workflow(self.workflow_id, as_message(signal, payload))
+        messaging.signal_workflow(self.workflow_id, as_message(signal, payload), run_id=self.run_id)
 
     def cancel(self, reason: str = "") -> bool:
         """Ask the workflow to end. False: it had ended already."""
-        return ending.cancel_workflow(self.workflow_id, reason)
+        return ending.cancel_workflow(self.workflow_id, reason, run_id=self.run_id)
 
     def terminate(self, reason: str = "") -> bool:
         """End the workflow at once, without a chance to clean up. False: it had ended already."""
-        return ending.terminate_workflow(self.workflow_id, reason)
+        return ending.terminate_workflow(self.workflow_id, reason, run_id=self.run_id)
 
     def history(self) -> list[reading.HistoryEntry]:
         """The events of this run, in order."""
@@ -105,8 +106,9 @@ class WorkflowHandle(Generic[R]):
             raise WorkflowNotFound(f"There is no run {self.run_id} of workflow {self.workflow_id!r}.")
         return run
 
-    def _pauses(self, timeout: float | None) -> Iterator[float]:
+    def _pauses(self, timeout: float | timedelta | None) -> Iterator[float]:
         """Looks at the run until it has ended; yields how many seconds to wait before the next look."""
+        timeout = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = FIRST_PAUSE
         while True:

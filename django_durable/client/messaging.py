@@ -14,23 +14,27 @@ from django_durable.store import database, dispatch, inbox, runs
 RESOLVE_TRIES = 3  # a workflow id may pass to a new run between the look at it and the send
 
 
-def signal_workflow(workflow_id: str, message: SignalMessage) -> None:
+def signal_workflow(workflow_id: str, message: SignalMessage, *, run_id: UUID | None = None) -> None:
     """Send a signal to the open run of ``workflow_id``; it is stored with the caller's transaction or not at all.
 
-    Raises ``WorkflowNotFound``, or ``WorkflowClosed`` if the workflow has ended.
+    ``run_id`` means that run and no later one of the same id. Raises ``WorkflowNotFound``, or ``WorkflowClosed`` if
+    the workflow has ended.
     """
-    if not send(workflow_id, messages.Signal(name=message.name, payload=message.payload)):
+    if not send(workflow_id, messages.Signal(name=message.name, payload=message.payload), run_id=run_id):
         raise WorkflowClosed(
             f"Workflow {workflow_id!r} has ended, so signal {message.name!r} cannot reach it. "
             "Start a new run first if the signal is meant for one."
         )
 
 
-def send(workflow_id: str, message: messages.Message) -> bool:
-    """Send ``message`` to the open run of ``workflow_id``. False: it has ended. Raises ``WorkflowNotFound``."""
+def send(workflow_id: str, message: messages.Message, *, run_id: UUID | None = None) -> bool:
+    """Send ``message`` to the open run of ``workflow_id``, or to ``run_id`` alone.
+
+    False: it has ended. Raises ``WorkflowNotFound``.
+    """
     in_transaction = database.connection().in_atomic_block
     for _ in range(RESOLVE_TRIES):
-        chain_id = runs.open_chain(workflow_id)
+        chain_id = runs.open_chain(workflow_id, run_id=run_id)
         if chain_id is None:
             break
         if not in_transaction:

@@ -69,9 +69,9 @@ class ActivityDefinition(Generic[P, R]):
         functions.check_declarable(function, decorator="durable.activity")
         checks.check_text(name, what="The name of an activity")
         _check_kind(function, name)
-        self._name = name
+        self._name = self._registered_name = name
         self._function = function
-        self._options = options or ActivityOptions()
+        self._options = self._declared_options = options or ActivityOptions()
         self._signature = CallSignature(function, name=name)
         _check_options(self)
         self.__doc__ = function.__doc__
@@ -90,6 +90,16 @@ class ActivityDefinition(Generic[P, R]):
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def declared_options(self) -> ActivityOptions:
+        """The options it was declared with, before any ``using()``."""
+        return self._declared_options
+
+    @property
+    def registered_name(self) -> str:
+        """The name it was declared under, by which any process finds it whatever ``using(name=...)`` says."""
+        return self._registered_name
 
     @property
     def function(self) -> Callable[P, Any]:
@@ -122,6 +132,7 @@ class ActivityDefinition(Generic[P, R]):
         given: dict[str, Any] = dict(options)
         checks.check_names(given, known=KNOWN, later=LATER, owner=f"Activity {self.name}")
         changed = copy.copy(self)
+        _check_predicate(self, given.get("retry"))
         changed._name = given.pop("name", self._name)
         changed._options = replace(self._options, **given)
         checks.check_text(changed._name, what="The name of an activity")
@@ -157,6 +168,15 @@ def _check_kind(function: Callable[..., Any], name: str) -> None:
         raise DefinitionError(
             f"Activity {name} ({functions.place_of(function)}) is a generator; an activity returns one value. "
             f"Return a list, or split the work into several activities."
+        )
+
+
+def _check_predicate(definition: ActivityDefinition[Any, Any], retry: Retry | None) -> None:
+    """A predicate is code: the worker that tries again finds it in the declaration, not in a stored row."""
+    if isinstance(retry, Retry) and retry.when is not None and retry.when is not definition.options.retry.when:
+        raise DefinitionError(
+            f"Activity {definition.name}: Retry(when=...) belongs into the decorator. A retry may run in another "
+            f"process, which cannot get a function from using()."
         )
 
 

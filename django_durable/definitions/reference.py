@@ -69,6 +69,18 @@ class ActivityReference(ActivityDefinition[..., Any]):
         return definition.using(**self._changes) if self._changes else definition
 
     @property
+    def name(self) -> str:
+        return self._changes.get("name", self._name)
+
+    @property
+    def registered_name(self) -> str:
+        return self.target.registered_name
+
+    @property
+    def declared_options(self) -> ActivityOptions:
+        return self.target.declared_options
+
+    @property
     def function(self) -> Any:
         return self.target.function
 

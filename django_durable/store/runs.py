@@ -226,9 +226,11 @@ def latest(workflow_id: str) -> WorkflowRun | None:
     return rows().for_workflow(workflow_id).first()
 
 
-def open_chain(workflow_id: str) -> UUID | None:
-    """The chain of the open run of a workflow id."""
-    return rows().filter(open_workflow_id=workflow_id).values_list("chain_id", flat=True).first()
+def open_chain(workflow_id: str, *, run_id: UUID | None = None) -> UUID | None:
+    """The chain of the open run of a workflow id; None if there is none, or it is not ``run_id``."""
+    found = rows().filter(open_workflow_id=workflow_id)
+    found = found.filter(pk=run_id) if run_id is not None else found
+    return found.values_list("chain_id", flat=True).first()
 
 
 def open_run(workflow_id: str) -> UUID | None:

@@ -11,6 +11,7 @@ import msgspec
 
 from django_durable.engine import commands
 from django_durable.engine.drain import Drain
+from django_durable.exceptions import DurableError
 from django_durable.history import codec, events, messages
 from django_durable.history.status import Status
 from django_durable.payloads import payload
@@ -21,7 +22,12 @@ from django_durable.worker.jobs import Job
 from django_durable.worker.ownership import Input, OwnedRun
 from django_durable.worker.watchdog import Watchdog
 
+MAX_DRAIN_BYTES = 4_000_000
 LOCAL_SHARE = 0.75  # of the slots that a run's owner may take for itself while spilled work waits
+
+
+class DrainTooLarge(DurableError):
+    """One drain wants more written than one commit should hold."""
 
 
 class Drainer:
@@ -69,7 +75,8 @@ class Drainer:
         run.draft.add(history.Row.of(row.run_id, row.sequence, row.time, event))
 
     def record(self, run: OwnedRun, drain: Drain) -> None:
-        """Note what a drain wants written."""
+        """Note what a drain wants written. Raises ``DrainTooLarge``."""
+        before = run.draft.size
         if not isinstance(drain.input, events.RunStarted):
             run.draft.add(history.Row.of(run.claimed.run_id, drain.input_sequence, drain.time, drain.input))
         for command in drain.commands:
@@ -78,6 +85,11 @@ class Drainer:
                 self._note(run, command, command.event(), drain)
             else:
                 handler(run, command, drain)
+        if run.draft.size - before > MAX_DRAIN_BYTES:
+            raise DrainTooLarge(
+                f"Between two waits the workflow asked for {run.draft.size - before:,} bytes of history; "
+                f"{MAX_DRAIN_BYTES:,} is the limit. Keep large values in your own tables and pass their keys."
+            )
 
     def _note(self, run: OwnedRun, command: commands.Command, event: events.Event, drain: Drain) -> None:
         run.draft.add(history.Row.of(run.claimed.run_id, command.sequence, drain.time, event))

@@ -10,7 +10,6 @@ from django_durable.engine.drain import Drain
 from django_durable.engine.info import RunInfo
 from django_durable.engine.instance import Instance
 from django_durable.engine.pending import Pending
-from django_durable.exceptions import ActivityError
 from django_durable.history import events, messages
 from django_durable.history.failures import Failure
 from django_durable.payloads import payload
@@ -184,7 +183,7 @@ def _succeeded(pending: Pending, outcome: outcomes.Outcome) -> Input:
 
 def _interrupted(pending: Pending) -> Input:
     failure = Failure(
-        type=ActivityError.__name__,
+        type="Interrupted",
         message="The process that ran this activity died, and at_most_once forbids another attempt.",
         non_retryable=True,
     )

@@ -18,6 +18,7 @@ from django_durable.worker.jobs import Job
 class StoredOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a call changed of its activity's options; exception classes are kept by name."""
 
+    name: str
     start_to_close: float | None = None
     atomic: bool = False
     at_most_once: bool = False
@@ -37,10 +38,11 @@ _decoder = msgspec.json.Decoder(StoredOptions)
 def dump_options(definition: ActivityDefinition[Any, Any]) -> str:
     """The options that differ from the registered definition's, or "" if none does."""
     options = definition.options
-    if registry.activity(definition.name).options == options:
+    if definition.name == definition.registered_name and definition.declared_options == options:
         return ""
     retry = options.retry
     stored = StoredOptions(
+        name=definition.name,
         start_to_close=options.start_to_close.total_seconds() if options.start_to_close else None,
         atomic=options.atomic,
         at_most_once=options.at_most_once,
@@ -75,6 +77,7 @@ def load_options(name: str, text: str) -> ActivityDefinition[Any, Any]:
         when=definition.options.retry.when,
     )
     return definition.using(
+        name=stored.name,
         retry=retry,
         start_to_close=timedelta(seconds=stored.start_to_close) if stored.start_to_close else None,
         atomic=stored.atomic,
@@ -102,7 +105,7 @@ def task_of(
         run_id=job.run_id,
         scheduled=job.sequence,
         workflow_id=job.workflow_id,
-        name=job.definition.name,
+        name=job.definition.registered_name,
         queue=options.queue or queue,
         priority=options.priority,
         input=payload.dump(job.input),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 import os
 import threading
 import time
@@ -260,3 +261,12 @@ def until_stopping() -> str:
     while not current.stopping and time.monotonic() < deadline:
         time.sleep(0.01)
     return "stopping" if current.stopping else "in vain"
+
+
+@durable.activity(atomic=True)
+def cancel_after_commit(key: str) -> str:
+    """Its run is cancelled when its effect is committed and nobody has told the run yet."""
+    note("cancelled", key)
+    cancel = functools.partial(durable.cancel_workflow, durable.current_activity().workflow_id)
+    transaction.on_commit(cancel)
+    return key

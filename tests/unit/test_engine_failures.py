@@ -46,7 +46,9 @@ def test_an_activity_error_that_nobody_catches_fails_the_run_with_its_causes():
     run.apply(events.ActivityFailed(activity=2, failure=failure, attempts=6, timeout="start_to_close"))
     assert (run.failure.type, run.failure.message) == ("ActivityError", "try later")
     assert run.failure.cause is not None
-    assert (run.failure.cause.type, run.failure.cause.message) == ("ConnectionError", "refused")
+    assert (run.failure.cause.type, run.failure.cause.message) == ("BankDown", "try later")
+    assert run.failure.cause.cause is not None
+    assert (run.failure.cause.cause.type, run.failure.cause.cause.message) == ("ConnectionError", "refused")
     assert "engine" not in run.failure.traceback.replace(__file__, "")
     run.check_replay()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -20,6 +20,14 @@ from django_durable.worker.worker import Worker
 EXIT_FORCED = 130
 
 
+def positive(text: str) -> int:
+    """A whole number from 1 up."""
+    number = int(text)
+    if number < 1:
+        raise ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
 class Command(BaseCommand):
     help = "Runs workflows and activities. The first SIGTERM or SIGINT drains and ends it, the second ends it at once."
 
@@ -28,7 +36,7 @@ class Command(BaseCommand):
             "--queues", help="names of the queues to serve, separated by commas (default: DURABLE['QUEUES'])"
         )
         parser.add_argument(
-            "--concurrency", type=int, help="activities at a time in threads (default: DURABLE['CONCURRENCY'])"
+            "--concurrency", type=positive, help="activities at a time in threads (default: DURABLE['CONCURRENCY'])"
         )
         parser.add_argument("--burst", action="store_true", help="end as soon as nothing is due")
 

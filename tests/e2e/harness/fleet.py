@@ -106,9 +106,7 @@ class Fleet:
         for worker in self.all:
             code = worker.exit_code
             if code is not None and code != worker.expected:
-                raise AssertionError(
-                    f"{worker} ended with code {code} instead of {worker.expected}:\n{worker.tail()}"
-                )
+                raise AssertionError(f"{worker} ended with code {code} instead of {worker.expected}:\n{worker.tail()}")
 
     def troubles(self) -> list[str]:
         return [line for worker in self.all for line in worker.troubles()]

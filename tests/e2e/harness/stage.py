@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.harness import databases, trail
+from tests.e2e.harness import databases, trail, waiting
 from tests.e2e.harness.fleet import Fleet
 from tests.e2e.harness.work import Work
 
@@ -28,8 +29,14 @@ def staged(
     url: str, *, concurrency: int, settings: Mapping[str, Any], workers_url: str | None = None
 ) -> Iterator[Stage]:
     """Set up the database behind ``url`` and get ready to start workers with these ``DURABLE`` settings."""
-    with tempfile.TemporaryDirectory(prefix="durable-logs-") as logs, databases.connected(url):
+    logs = Path(tempfile.mkdtemp(prefix="durable-logs-"))
+    with databases.connected(url):
         if databases.is_postgres(url):
             trail.install()
-        with Fleet(workers_url or url, Path(logs), settings=settings, concurrency=concurrency) as fleet:
-            yield Stage(url=url, fleet=fleet)
+        with Fleet(workers_url or url, logs, settings=settings, concurrency=concurrency) as fleet:
+            try:
+                yield Stage(url=url, fleet=fleet)
+            except BaseException:
+                waiting.say(f"The workers' logs are kept in {logs}.")
+                raise
+    shutil.rmtree(logs)

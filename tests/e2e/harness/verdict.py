@@ -52,7 +52,9 @@ def _effects(work: Work, *, once: bool) -> int:
     """Every effect is there, the atomic ones exactly once; returns how many ordinary ones are there again."""
     rows = Counter(Entry.objects.filter(kind__in=("plain", "atomic")).values_list("kind", "key"))
     wanted = {
-        ("atomic" if step % 2 else "plain", f"{key}/{step}") for key, steps in work.steps.items() for step in range(steps)
+        ("atomic" if step % 2 else "plain", f"{key}/{step}")
+        for key, steps in work.steps.items()
+        for step in range(steps)
     }
     missing, unknown = wanted - rows.keys(), rows.keys() - wanted
     assert not missing, f"{len(missing)} effects never happened: {sorted(missing)[:SHOWN]}"
@@ -69,7 +71,9 @@ def nothing_left() -> None:
     """Closed runs leave their history and their own row, nothing else."""
     assert not WorkflowRun.objects.open().exists(), "a run is open"
     for model in (Dispatch, InboxMessage, ActivityTask, ActivityOutcome):
-        assert not model._default_manager.exists(), f"{model._default_manager.count()} rows of {model.__name__} are left"
+        assert not model._default_manager.exists(), (
+            f"{model._default_manager.count()} rows of {model.__name__} are left"
+        )
 
 
 def only_owners_wrote(fleet: Fleet) -> None:

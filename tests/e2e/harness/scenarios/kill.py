@@ -44,4 +44,3 @@ def run(
         work.wait(seconds=limit, check=fleet.check)
         took = time.monotonic() - began
         return {**verdict.check(work, fleet), "kills": kills, "seconds": round(took, 1)}
-
