@@ -11,14 +11,15 @@ Wake = Callable[[], None]
 class Listener(Protocol):
     """A worker's ear. It calls the worker's ``wake`` from a thread of its own until it is closed."""
 
+    @property
+    def hears(self) -> bool:
+        """Whether hints arrive, so that an idle worker may look at the database more rarely."""
+
     def close(self) -> None: ...
 
 
 class Transport(Protocol):
     """Carries hints from whoever wrote something to the workers that may act on it."""
-
-    can_wake: bool
-    """Whether hints arrive by themselves, so that an idle worker may look at the database more rarely."""
 
     def work(self, queue: str) -> None:
         """Something in ``queue`` is due. Called after the commit, in the writer's thread."""

@@ -8,14 +8,14 @@ from django_durable.transports.base import Listener, Wake
 class Silence:
     """The listener that never hears anything."""
 
+    hears = False
+
     def close(self) -> None:
         pass
 
 
 class PollingTransport:
     """Sends nothing and hears nothing."""
-
-    can_wake = False
 
     def work(self, queue: str) -> None:
         pass

@@ -36,8 +36,6 @@ def worker_channel(worker: int) -> str:
 class PostgresTransport:
     """Hints by NOTIFY; without a listener that hears them, by PgBouncer for example, polling remains."""
 
-    can_wake = True
-
     def __init__(self) -> None:
         self._sent: dict[str, float] = {}
 
@@ -65,6 +63,7 @@ class PostgresListener:
     """A thread that waits for notifications on its own connection and reconnects for ever."""
 
     def __init__(self, channels: list[str], wake: Wake) -> None:
+        self.hears = False
         self._channels = channels
         self._wake = wake
         self._closed = threading.Event()
@@ -84,6 +83,7 @@ class PostgresListener:
                 self._wake()
                 self._closed.wait(RECONNECT_SECONDS)
             finally:
+                self.hears = False
                 database.discard()
 
     def _hear(self) -> None:
@@ -95,7 +95,9 @@ class PostgresListener:
             raise DatabaseError("No connection to listen on.")
         for channel in self._channels:
             raw.execute(f'LISTEN "{channel}"')
-        self._wake()
+        # A pooler that shares connections takes the LISTEN and delivers nothing: only what is heard is believed.
+        raw.execute("SELECT pg_notify(%s, '')", [self._channels[-1]])
         while not self._closed.is_set():
             for _ in raw.notifies(timeout=LISTEN_SECONDS, stop_after=1):
+                self.hears = True
                 self._wake()

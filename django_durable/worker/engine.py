@@ -58,7 +58,7 @@ class Engine:
         queues: tuple[str, ...],
         definitions: Mapping[str, WorkflowDefinition[..., Any]],
         activities: tuple[tuple[str, bool], ...],
-        longest_poll: float,
+        longest_poll: Callable[[], float],
         stopped: Callable[[], bool],
     ) -> None:
         self.worker = worker

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 
 SHORTEST = 0.01  # seconds; doubled after every look that finds nothing
 MESSAGES_BACKOFF = 20  # the inbox is searched at most this many times its own duration apart
@@ -12,7 +13,7 @@ MESSAGES_BACKOFF = 20  # the inbox is searched at most this many times its own d
 class Pace:
     """Decides when the next look is due. ``time.monotonic()`` seconds throughout."""
 
-    def __init__(self, longest: float) -> None:
+    def __init__(self, longest: Callable[[], float]) -> None:
         self._longest = longest
         self._pause = SHORTEST
         self._next = 0.0
@@ -53,7 +54,7 @@ class Pace:
             self._pause = SHORTEST
             self._next = now + self._pause
         else:
-            self._pause = min(self._pause * 2, self._longest)
+            self._pause = min(self._pause * 2, self._longest())
             self._next = now + self._pause * random.uniform(0.9, 1.1)
         if self._hints != hints:
             self._pause, self._next = SHORTEST, 0.0

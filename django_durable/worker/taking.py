@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +53,7 @@ class Taking:
         queues: tuple[str, ...],
         definitions: Mapping[str, WorkflowDefinition[..., Any]],
         activities: tuple[tuple[str, bool], ...],
-        longest_poll: float,
+        longest_poll: Callable[[], float],
     ) -> None:
         self.pace = Pace(longest_poll)
         self.found_nothing = False  # at the last look, with nothing in hand: there is nothing left to do

@@ -165,9 +165,6 @@ class Worker:
         return True
 
     def _new_engine(self, worker: int) -> Engine:
-        longest = conf.current().POLL_SECONDS
-        if longest is None:
-            longest = LISTENING_POLL if any(one.can_wake for one in transports.all()) else SILENT_POLL
         self._cache.clear()
         return Engine(
             worker,
@@ -177,7 +174,7 @@ class Worker:
             queues=self.queues,
             definitions=self._definitions,
             activities=self._activities,
-            longest_poll=longest,
+            longest_poll=self._longest_poll,
             stopped=self._is_forced,
         )
 
@@ -254,6 +251,13 @@ class Worker:
 
     def _ask_for_sweep(self) -> None:
         self._maintenance.ask()
+
+    def _longest_poll(self) -> float:
+        """Seconds between two looks of an idle worker."""
+        chosen = conf.current().POLL_SECONDS
+        if chosen is not None:
+            return chosen
+        return LISTENING_POLL if any(listener.hears for listener in self._listeners) else SILENT_POLL
 
     def _listen(self, worker: int) -> None:
         for listener in self._listeners:
