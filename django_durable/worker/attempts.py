@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,6 +12,7 @@ from typing import Any
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import DatabaseError, IntegrityError, InterfaceError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 from django_durable import conf
 from django_durable.definitions import current
@@ -203,8 +205,23 @@ def close_connections() -> None:
         own.close()
 
 
+def watch_connections() -> None:
+    """From now on this new thread knows by itself whether it has ever connected: asking Django takes a while."""
+    _this_thread.untouched = True
+
+
+def _connected(**_: object) -> None:
+    _this_thread.untouched = False
+
+
+_this_thread = threading.local()
+connection_created.connect(_connected, dispatch_uid="durable.attempts")
+
+
 def _open_connections() -> list[BaseDatabaseWrapper]:
     """This thread's connections that are open; those inside a transaction (of a test) are left alone."""
+    if getattr(_this_thread, "untouched", False):
+        return []
     return [
         own for own in connections.all(initialized_only=True) if own.connection is not None and not own.in_atomic_block
     ]

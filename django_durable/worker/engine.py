@@ -60,6 +60,7 @@ class Engine:
         activities: tuple[tuple[str, bool], ...],
         longest_poll: Callable[[], float],
         stopped: Callable[[], bool],
+        finished: deque[Finished],
     ) -> None:
         self.worker = worker
         self.holdings = Holdings()
@@ -71,7 +72,7 @@ class Engine:
         self._slots = slots
         self._watchdog = watchdog
         self._cache = cache
-        self._finished: deque[Finished] = deque()
+        self._finished = finished
         self._bell = threading.Event()
         self._stopped = stopped
         self._flusher = Flusher(worker, self.gives_up)

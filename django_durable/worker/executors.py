@@ -93,6 +93,7 @@ class ThreadExecutor:
         return True
 
     def _work(self) -> None:
+        attempts.watch_connections()
         rested = time.monotonic()
         while not self._closed:
             job = self._next()

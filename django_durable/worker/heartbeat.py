@@ -29,6 +29,7 @@ class Heartbeat:
         self._sweep = sweep
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="durable-heartbeat", daemon=True)
+        self.declared_dead: int | None = None  # the worker that a heartbeat found to be declared dead
         self._unbroken_since: float | None = None
         self._last = 0.0
 
@@ -77,5 +78,6 @@ class Heartbeat:
         if not beat.alive or self._unbroken_since is None or now - self._last > conf.current().LEASE_SECONDS:
             self._unbroken_since = now
         self._last = now
+        self.declared_dead = None if beat.alive else worker
         if beat.alive and beat.something_to_sweep:
             self._sweep()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
 import sys
 import threading
 import time
+from collections import deque
 from uuid import UUID
 
 from django.db import DatabaseError, InterfaceError
@@ -28,6 +30,7 @@ from django_durable.worker.watchdog import Watchdog
 logger = logging.getLogger("django_durable.worker")
 
 SWITCH_INTERVAL = 0.0005  # seconds; with CPU-bound activities the engine gets 25 times as many turns as with 0.005
+COLLECT_AFTER = (50_000, 20, 50)  # in a process of its own: a tenth less processor time a step than with the defaults
 LISTENING_POLL = 2.5  # seconds between looks of an idle worker that transports wake
 SILENT_POLL = 0.5
 WATCH_SECONDS = 0.25
@@ -48,7 +51,7 @@ class Worker:
         burst: bool = False,
         may_exit: bool = False,
     ) -> None:
-        """``burst``: end when nothing is due. ``may_exit``: a stuck engine may end the whole process."""
+        """``burst``: end when nothing is due. ``may_exit``: the process is the worker's own; a stuck engine may end it."""
         settings = conf.current()
         self.queues = queues or tuple(settings.QUEUES)
         self.id: int | None = None
@@ -64,6 +67,7 @@ class Worker:
         self._activities = tuple((one.name, one.is_async) for one in registry.activities())
         threads = ThreadExecutor(concurrency or settings.CONCURRENCY, self._report)
         self._slots = Slots(threads, AsyncExecutor(settings.ASYNC_CONCURRENCY, self._report))
+        self._finished: deque[Finished] = deque()  # outlives engines: each holds a slot until it is collected
         self._watchdog = Watchdog()
         self._cache = InstanceCache()
         self._listeners: list[Listener] = []
@@ -83,6 +87,9 @@ class Worker:
         self._started_at = time.monotonic()
         if sys.getswitchinterval() > SWITCH_INTERVAL:
             sys.setswitchinterval(SWITCH_INTERVAL)
+        if self._may_exit:
+            gc.freeze()  # what is loaded by now stays: no collection need look at it again
+            gc.set_threshold(*COLLECT_AFTER)
         self._thread.start()
         self._heartbeat.start()
         self._maintenance.start()
@@ -176,6 +183,7 @@ class Worker:
             activities=self._activities,
             longest_poll=self._longest_poll,
             stopped=self._is_forced,
+            finished=self._finished,
         )
 
     def _serve(self, engine: Engine) -> None:
@@ -185,7 +193,7 @@ class Worker:
                 if self._stopping.is_set() and not engine.draining:
                     leases.announce_stopping(engine.worker)
                     engine.drain()
-                if time.monotonic() >= next_audit:
+                if time.monotonic() >= next_audit or self._heartbeat.declared_dead == engine.worker:
                     engine.audit()
                     next_audit = time.monotonic() + AUDIT_SECONDS
                 engine.cycle()

@@ -7,12 +7,15 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.harness import databases, trail, waiting
-from tests.e2e.harness.fleet import Fleet
+from tests.e2e.harness import databases, registrations, trail, waiting
+from tests.e2e.harness.fleet import Fleet, WorkerProcess
 from tests.e2e.harness.work import Work
+
+START_SECONDS = 60.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,6 +25,17 @@ class Stage:
     url: str
     fleet: Fleet
     work: Work = field(default_factory=Work)
+
+    def start_workers(self, number: int) -> list[WorkerProcess]:
+        """Start workers and wait until they have registered."""
+        workers = [self.fleet.start() for _ in range(number)]
+        for worker in workers:
+            waiting.until(partial(self._serves, worker), f"{worker} to register", seconds=START_SECONDS)
+        return workers
+
+    def _serves(self, worker: WorkerProcess) -> bool:
+        self.fleet.check()
+        return registrations.current(worker.pid) is not None
 
 
 @contextmanager

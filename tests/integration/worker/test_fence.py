@@ -9,7 +9,7 @@ import pytest
 
 from django_durable import durable
 from django_durable.models import Worker
-from django_durable.store import flush
+from django_durable.store import flush, leases
 from tests.flows import workflows
 from tests.flows.models import Entry
 from tests.integration.worker.deaths import declare_dead
@@ -60,6 +60,34 @@ def test_slots_that_a_fenced_batch_had_reserved_are_free_again(make_worker, monk
     assert handle.result(timeout=DEADLINE) == 3
     assert len(set(fenced)) == 3
     assert_invariants(handle)
+
+
+def test_a_slot_is_free_again_although_its_activity_ended_between_two_registrations(
+    make_worker, make_gate, monkeypatch
+):
+    gate = make_gate("between")
+    worker = make_worker(concurrency=1)
+    handle = durable.start_workflow(workflows.call, "flows.recorded_at_gate", ["between"])
+    wait_for(Entry.objects.exists, "the activity to run")
+
+    def register_late(*args, **options):
+        gate.set()
+        wait_for(lambda: worker._finished, "the activity to end")
+        return original(*args, **options)
+
+    original = leases.register
+    monkeypatch.setattr(leases, "register", register_late)
+    declare_dead(worker.id)
+    assert handle.result(timeout=DEADLINE) == "between"
+    assert_invariants(handle)
+
+
+def test_an_idle_worker_that_is_declared_dead_notices_at_its_next_heartbeat(worker):
+    wait_for(lambda: worker.id, "the registration")
+    before = worker.id
+    declare_dead(before)
+    wait_for(lambda: worker.id != before, "the new registration")
+    assert durable.start_workflow(workflows.chain, 2).result(timeout=DEADLINE) == 2
 
 
 def test_an_activity_that_was_running_when_its_worker_was_fenced_does_not_report_twice(worker, make_gate):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 
-from tests.e2e.harness import registrations, verdict, waiting
+from tests.e2e.harness import verdict, waiting
 from tests.e2e.harness.stage import staged
 
 WORKERS = 2
@@ -28,9 +28,7 @@ def run(
     chance = random.Random(seed)
     with staged(url, concurrency=concurrency, settings={"LEASE_SECONDS": LEASE}) as stage:
         fleet, work = stage.fleet, stage.work
-        for _ in range(WORKERS):
-            fleet.start()
-        waiting.until(lambda: registrations.current(fleet.all[0].pid), "the first worker", seconds=limit)
+        stage.start_workers(WORKERS)
         work.add(workflows, steps=steps, seconds=seconds)
         began = time.monotonic()
         for number in range(kills):
