@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks import configured
 from benchmarks.environment import DEFAULT_URL
 from tests.e2e.harness import databases, waiting
-from tests.e2e.harness.scenarios import kill
+from tests.e2e.harness.scenarios import drain, kill, poison, replies, restart, stop
 
 __all__ = ["configured"]
 
@@ -45,6 +45,13 @@ def on_sqlite(scenario: Callable[..., Figures]) -> Callable[..., Figures]:
 SCENARIOS: dict[str, tuple[Callable[..., Figures], Figures]] = {
     "kill": (on_postgres(kill.run), {"workflows": 300, "kills": 10, "seconds": 0.25}),
     "kill-sqlite": (on_sqlite(kill.run), {"workflows": 100, "kills": 10, "seconds": 0.05}),
+    "stop": (on_postgres(stop.run), {"stops": 20, "lease": 5.0, "judge": True}),
+    "restart": (restart.run, {"workflows": 200}),
+    "replies": (on_postgres(replies.run), {"workflows": 200}),
+    "drain": (on_postgres(drain.rolling), {"workflows": 100, "workers": 5}),
+    "force": (on_postgres(drain.forced), {"workflows": 40}),
+    "poison": (on_postgres(poison.crashing), {"workflows_": 60}),
+    "hang": (on_postgres(poison.hanging), {"workflows_": 60}),
 }
 
 

@@ -34,6 +34,7 @@ from django_durable.store import database, runs
 R = TypeVar("R")
 
 FIRST_PAUSE = 0.002  # seconds between the first two looks at a run that somebody waits for
+PAUSE_SHARE = 0.1  # of the time waited so far: what a wait takes longer than the run does
 LONGEST_PAUSE = 0.25
 
 UNSUCCESSFUL: dict[Status, type[WorkflowUnsuccessful]] = {
@@ -110,7 +111,7 @@ class WorkflowHandle(Generic[R]):
         """Looks at the run until it has ended; yields how many seconds to wait before the next look."""
         timeout = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         deadline = None if timeout is None else time.monotonic() + timeout
-        pause = FIRST_PAUSE
+        began, pause = time.monotonic(), FIRST_PAUSE
         while True:
             status = runs.rows().filter(pk=self.run_id).values_list("status", flat=True).first()
             if status is None:
@@ -125,7 +126,7 @@ class WorkflowHandle(Generic[R]):
             if deadline is not None and time.monotonic() + pause > deadline:
                 raise TimeoutError(f"Workflow {self.workflow_id!r} had not ended after {timeout} s; it is {status}.")
             yield pause
-            pause = min(pause * 1.3, LONGEST_PAUSE)
+            pause = min(max(FIRST_PAUSE, (time.monotonic() - began) * PAUSE_SHARE), LONGEST_PAUSE)
 
     def _result(self) -> R:
         run = self._run()

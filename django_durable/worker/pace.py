@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 SHORTEST = 0.01  # seconds; doubled after every look that finds nothing
+MESSAGES_PATIENCE = 0.25  # seconds that the search through all inboxes may be put off while there is other work
 MESSAGES_BACKOFF = 20  # the inbox is searched at most this many times its own duration apart
 
 
@@ -18,6 +19,7 @@ class Pace:
         self._pause = SHORTEST
         self._next = 0.0
         self._messages = 0.0
+        self._searched = 0.0
         self._hints = 0
         self._began = 0.0, 0
 
@@ -25,8 +27,9 @@ class Pace:
         return time.monotonic() >= self._next
 
     def wants_messages(self) -> bool:
-        """Whether the search through all inboxes has paid for its last duration."""
-        return time.monotonic() >= self._messages
+        """Whether the search through all inboxes has paid for its last duration; a hint is followed up first."""
+        now = time.monotonic()
+        return now >= self._messages and (not self.expects_work() or now - self._searched >= MESSAGES_PATIENCE)
 
     def until_next(self) -> float:
         return max(0.0, self._next - time.monotonic())
@@ -45,11 +48,12 @@ class Pace:
         """A look begins."""
         self._began = time.monotonic(), self._hints
 
-    def looked(self, *, found: bool, until_due: float | None) -> None:
-        """The look is over. ``until_due``: seconds until the next sleeper wakes up."""
+    def looked(self, *, found: bool, searched: bool, until_due: float | None) -> None:
+        """The look is over. ``searched``: all inboxes too; ``until_due``: seconds until the next sleeper wakes up."""
         now, (began, hints) = time.monotonic(), self._began
-        took = now - began
-        self._messages = now + took * MESSAGES_BACKOFF
+        if searched:
+            self._searched = now
+            self._messages = now + (now - began) * MESSAGES_BACKOFF
         if found:
             self._pause = SHORTEST
             self._next = now + self._pause

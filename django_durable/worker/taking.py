@@ -106,6 +106,7 @@ class Taking:
         self._left_runs, self._left_tasks = seen.left_runs, seen.left_tasks
         self.pace.looked(
             found=seen.anything,
+            searched=wanted.messages,
             until_due=until_due,
         )
         taken = Taken(tasks=len(seen.tasks))

@@ -51,7 +51,7 @@ class Worker:
         burst: bool = False,
         may_exit: bool = False,
     ) -> None:
-        """``burst``: end when nothing is due. ``may_exit``: the process is the worker's own; a stuck engine may end it."""
+        """``burst``: end when nothing is due. ``may_exit``: the process is the worker's own, to end if stuck."""
         settings = conf.current()
         self.queues = queues or tuple(settings.QUEUES)
         self.id: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from datetime import timedelta
 from decimal import Decimal
@@ -250,3 +251,15 @@ async def hold_then_collect(ctx: Context, gate: str, count: int) -> list[str]:
 async def gather_at_gate(ctx: Context, gate: str, width: int) -> int:
     """Many activities that all wait for one gate."""
     return len(await asyncio.gather(*(ctx.activity(activities.recorded_at_gate, gate) for _ in range(width))))
+
+
+@durable.workflow
+async def exits(ctx: Context, code: int) -> None:
+    """Poison: takes its process along whenever it runs."""
+    os._exit(code)
+
+
+@durable.workflow
+async def hangs(ctx: Context, seconds: float) -> None:
+    """Poison: stays in C code, where no exception can reach it."""
+    time.sleep(seconds)

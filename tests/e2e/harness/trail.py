@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import NamedTuple
 
 from django.db import connection
@@ -22,10 +23,28 @@ LEDGER = Entry._meta.db_table
 HISTORY = HistoryEvent._meta.db_table
 WATCHED = (ActivityOutcome, ActivityTask, Dispatch, HistoryEvent, InboxMessage, WorkflowRun, Entry)
 
+
+class Step(NamedTuple):
+    """One row that a worker process has written.
+
+    ``owner``: who owned the run of a history event at that moment; ``kind``: of a ledger row.
+    """
+
+    id: int
+    at: datetime
+    process: str
+    relation: str
+    operation: str
+    owner: str | None
+    dead: bool | None
+    kind: str | None
+
+
+_COLUMNS = ", ".join(Step._fields)
 _INSTALL = f"""
 CREATE TABLE trail (
     id bigserial PRIMARY KEY, at timestamptz NOT NULL, process text NOT NULL, relation text NOT NULL,
-    operation text NOT NULL, owner text, dead boolean);
+    operation text NOT NULL, owner text, dead boolean, kind text);
 CREATE FUNCTION note_writer() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     found record;
@@ -40,24 +59,12 @@ BEGIN
         INSERT INTO trail (at, process, relation, operation, owner, dead)
         VALUES (clock_timestamp(), process, TG_TABLE_NAME, TG_OP, found.name, found.dead);
     ELSE
-        INSERT INTO trail (at, process, relation, operation)
-        VALUES (clock_timestamp(), process, TG_TABLE_NAME, TG_OP);
+        INSERT INTO trail (at, process, relation, operation, kind)
+        VALUES (clock_timestamp(), process, TG_TABLE_NAME, TG_OP, to_jsonb(NEW) ->> 'kind');
     END IF;
     RETURN NULL;
 END $$;
 """
-
-
-class Step(NamedTuple):
-    """One row that a worker process has written. ``owner``: who owned the run of a history event at that moment."""
-
-    id: int
-    at: object
-    process: str
-    relation: str
-    operation: str
-    owner: str | None
-    dead: bool | None
 
 
 def install() -> None:
@@ -75,8 +82,7 @@ def steps(process: str, *, besides: Collection[int] = ()) -> list[Step]:
     """What a process has committed, in order."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT id, at, process, relation, operation, owner, dead FROM trail "
-            "WHERE process = %s AND NOT id = ANY(%s) ORDER BY id",
+            f"SELECT {_COLUMNS} FROM trail WHERE process = %s AND NOT id = ANY(%s) ORDER BY id",
             [process, list(besides)],
         )
         return [Step(*row) for row in cursor.fetchall()]
@@ -92,7 +98,7 @@ def strangers(process: str, pid: int) -> list[Step]:
     """History events that this process wrote into runs which were not its own, or under a dead worker's name."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT id, at, process, relation, operation, owner, dead FROM trail WHERE process = %s "
+            f"SELECT {_COLUMNS} FROM trail WHERE process = %s "
             "AND relation = %s AND operation = 'INSERT' AND (owner IS NULL OR dead OR owner NOT LIKE %s)",
             [process, HISTORY, f"%:{pid}"],
         )
