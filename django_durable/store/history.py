@@ -126,3 +126,9 @@ def last_sequence(run_id: UUID) -> int:
     """The sequence of a run's latest event, 0 for none."""
     events = HistoryEvent.objects.using(database.alias()).filter(run_id=run_id)
     return events.aggregate(last=Max("sequence"))["last"] or 0
+
+
+def holds(row: Row) -> bool:
+    """Whether just this event stands in its place."""
+    place = HistoryEvent.objects.using(database.alias()).filter(run_id=row.run_id, sequence=row.sequence)
+    return place.filter(type=row.type, data=row.data).exists()

@@ -82,6 +82,17 @@ def read(chain_ids: Collection[UUID]) -> dict[UUID, list[Waiting]]:
     return waiting
 
 
+def answered(places: Collection[tuple[UUID, str]]) -> set[tuple[UUID, str]]:
+    """Which of these activities, given by (chain, key), have an outcome waiting."""
+    found = {
+        (chain, one.message.key)
+        for chain, rows in read({chain for chain, _ in places}).items()
+        for one in rows
+        if isinstance(one.message, messages.ActivityResult)
+    }
+    return found & set(places)
+
+
 def consume(ids: Sequence[int]) -> None:
     """Delete messages whose events are written in this transaction. Only the rows that were read: no water mark."""
     if ids:

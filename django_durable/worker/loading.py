@@ -10,7 +10,7 @@ from django_durable.engine.drain import Drain
 from django_durable.engine.info import RunInfo
 from django_durable.engine.instance import Instance
 from django_durable.engine.pending import Pending
-from django_durable.history import events, messages
+from django_durable.history import events
 from django_durable.history.failures import Failure
 from django_durable.payloads import payload
 from django_durable.store import dispatch, history, inbox, leases, outcomes, tasks
@@ -120,13 +120,7 @@ class Loader:
         places = {(run.claimed.chain_id, pending.command.key) for run, pending in started}
         spilled = tasks.existing(places)
         decided = outcomes.read(places)
-        waiting = inbox.read([run.claimed.chain_id for run, _ in started])
-        answered = {
-            (chain, one.message.key)
-            for chain, rows in waiting.items()
-            for one in rows
-            if isinstance(one.message, messages.ActivityResult)
-        }
+        answered = inbox.answered(places)
         alive = leases.living({pending.worker for _, pending in started if pending.worker is not None})
         for run, pending in started:
             place = (run.claimed.chain_id, pending.command.key)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from django.db import DatabaseError, OperationalError, connection
 
-from django_durable.store import database, flush, history, leases
+from django_durable.history import events, messages
+from django_durable.store import database, flush, history, inbox, leases, tasks
 from tests.integration.store import chains
 from tests.integration.store.sessions import Session
 
@@ -58,8 +59,9 @@ def test_a_transaction_that_is_still_in_progress_is_waited_for(session: Session)
     [(transaction,)] = session.execute("SELECT pg_current_xact_id()::text")
     session.execute(
         "INSERT INTO durable_historyevent (run_id, sequence, type, schema, time, data) "
-        "VALUES (%s, 2, 'TimerStarted', 1, now(), '{}')",
+        "VALUES (%s, 2, 'TimerStarted', 1, now(), %s)",
         claimed.run_id,
+        write.events[0].data,
     )
 
     assert flush.is_in_progress(transaction) is True
@@ -101,6 +103,54 @@ def test_a_transaction_that_the_server_never_heard_of_is_found_not_to_have_happe
 
     assert flush.was_committed(lost, [write]) is False
     assert flush.is_in_progress(lost) is False
+
+
+@pytest.mark.postgres
+def test_a_transaction_id_given_again_after_a_crash_proves_nothing(session: Session) -> None:
+    """The server crashed before the first one had reached its disk: what has its id now is somebody else's."""
+    owner = chains.worker()
+    claimed = chains.owned(owner)
+    spilled = flush.RunWrite(
+        chain_id=claimed.chain_id, run_id=claimed.run_id, epoch=claimed.epoch, spilled=(chains.task(claimed),)
+    )
+    [(given_again,)] = session.execute("SELECT pg_current_xact_id()::text")
+    session.commit()
+
+    assert flush.was_committed(given_again, [chains.write(claimed)]) is False
+    assert flush.was_committed(given_again, [spilled]) is False
+
+
+def test_another_event_in_the_same_place_is_not_the_one_that_was_to_be_written() -> None:
+    owner = chains.worker()
+    claimed = chains.owned(owner)
+    flush.flush(owner, [chains.write(claimed)])
+    other = chains.event(claimed.run_id, 2, events.TimerStarted(duration=2))
+    write = flush.RunWrite(chain_id=claimed.chain_id, run_id=claimed.run_id, epoch=claimed.epoch, events=(other,))
+
+    assert flush.was_committed("", [write]) is False
+
+
+def test_a_task_row_tells_that_a_write_without_events_was_committed() -> None:
+    owner = chains.worker()
+    claimed = chains.owned(owner)
+    task = chains.task(claimed)
+    write = flush.RunWrite(chain_id=claimed.chain_id, run_id=claimed.run_id, epoch=claimed.epoch, spilled=(task,))
+    result = flush.flush(owner, [write])
+
+    assert flush.was_committed(result.transaction, [write]) is True
+
+
+def test_a_task_that_has_its_outcome_already_was_committed_too() -> None:
+    """Somebody else has executed it meanwhile: written again, it would be executed again."""
+    owner = chains.worker()
+    claimed = chains.owned(owner)
+    task = chains.task(claimed)
+    write = flush.RunWrite(chain_id=claimed.chain_id, run_id=claimed.run_id, epoch=claimed.epoch, spilled=(task,))
+    result = flush.flush(owner, [write])
+    tasks.rows().all().delete()
+    inbox.deliver([(claimed.chain_id, messages.ActivityResult(key=task.key))])
+
+    assert flush.was_committed(result.transaction, [write]) is True
 
 
 def test_without_a_transactions_id_the_history_tells() -> None:

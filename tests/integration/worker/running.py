@@ -19,7 +19,7 @@ DURABLE = {"TRANSPORTS": ("polling",), "POLL_SECONDS": 0.1, "LINGER_SECONDS": 0.
 """Settings under which tests do not have to wait for pauses that are made for production."""
 
 OWN_TABLES = pytest.mark.django_db(transaction=True, available_apps=["django_durable", "tests.flows"])
-"""Real transactions; only these apps' tables are emptied after a test, which on PostgreSQL takes a third of the time."""
+"""Real transactions; only the tables of these apps are emptied after each test, which saves time."""
 
 MakeWorker = Callable[..., Worker]
 
