@@ -21,7 +21,11 @@ NO_WORKER_PAUSE = timedelta(seconds=30)  # before a run is looked at again whose
 
 
 class Claimed(NamedTuple):
-    """A chain that is ours now, under ``epoch``."""
+    """A chain that is ours now, under ``epoch``.
+
+    ``claimed_at`` tells claims of the same epoch apart: a server that crashed may have forgotten the one before, and
+    made it again for somebody else. ``after`` is the moment of the claim before this one.
+    """
 
     chain_id: UUID
     run_id: UUID
@@ -31,6 +35,13 @@ class Claimed(NamedTuple):
     hold: str | None
     recoveries: int
     workflow_id: str
+    claimed_at: datetime
+    after: datetime | None
+
+    def follows(self, earlier: Claimed) -> bool:
+        """Whether nobody has had the chain between that claim and this one."""
+        same = (self.chain_id, self.run_id, self.epoch - 1, self.after)
+        return same == (earlier.chain_id, earlier.run_id, earlier.epoch, earlier.claimed_at)
 
 
 class Release(NamedTuple):
@@ -108,12 +119,13 @@ SET owner = %s, epoch = chain.epoch + 1, claimed_at = STATEMENT_TIMESTAMP(),
     started_at = COALESCE(chain.started_at, STATEMENT_TIMESTAMP())
 FROM due JOIN {WorkflowRun._meta.db_table} AS run ON run.id = due.run_id
 WHERE chain.chain_id = due.chain_id
-RETURNING chain.chain_id, chain.run_id, chain.epoch, definition, chain.queue, hold, recoveries, run.workflow_id
+RETURNING chain.chain_id, chain.run_id, chain.epoch, definition, chain.queue, hold, recoveries, run.workflow_id,
+    chain.claimed_at, due.claimed_at
 """
 
 
 def _claim_at_once(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[Any, ...]]:
-    sql, params = found.values("chain_id", "run_id")[:limit].query.sql_with_params()
+    sql, params = found.values("chain_id", "run_id", "claimed_at")[:limit].query.sql_with_params()
     with database.cursor() as cursor:
         cursor.execute(_CLAIM.format(due=sql), [*params, worker])
         claimed: list[tuple[Any, ...]] = cursor.fetchall()
@@ -124,16 +136,17 @@ def _claim_each(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[
     names = WorkflowRun.objects.filter(pk=OuterRef("run_id")).values("workflow_id")
     claimed = list(
         found.annotate(name=Subquery(names)).values_list(
-            "pk", "run_id", F("epoch") + 1, "definition", "queue", "hold", "recoveries", "name"
+            "pk", "run_id", F("epoch") + 1, "definition", "queue", "hold", "recoveries", "name", "claimed_at"
         )[:limit]
     )
+    now = clock.read()
     rows().filter(pk__in=[row[0] for row in claimed]).update(
         owner=worker,
         epoch=F("epoch") + 1,
-        claimed_at=clock.now(),
-        started_at=Coalesce("started_at", clock.now()),
+        claimed_at=now,
+        started_at=Coalesce("started_at", now),
     )
-    return claimed
+    return [(*row[:-1], now, row[-1]) for row in claimed]
 
 
 def has_suspects(level: levels.Level) -> bool:

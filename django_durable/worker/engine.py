@@ -354,8 +354,17 @@ class Engine:
         for chain in woken:
             messaging.hint(chain)
 
+    @property
+    def wants_audit(self) -> bool:
+        """Whether the database was away while something was written."""
+        return self._flusher.met_outage
+
     def audit(self) -> None:
-        """Compare what the database says is ours with what we know: replies to claims and releases can be lost."""
+        """Compare what the database says is ours with what we know.
+
+        Replies to claims and releases can be lost, and so can they themselves when the server crashes.
+        """
+        self._flusher.met_outage = False
         with leases.fenced(self.worker):
             owned, held = dispatch.owned(self.worker), tasks.held_by(self.worker)
             strays = [chain for chain, epoch in owned.items() if not self._knows(chain, epoch)]

@@ -33,6 +33,7 @@ class Flusher:
     """Writes batches for one worker. ``write`` returns when the fate of every run in the batch is known."""
 
     def __init__(self, worker: int, stopped: Callable[[], bool]) -> None:
+        self.met_outage = False  # since the latest audit: claims may have been lost with it
         self._worker = worker
         self._stopped = stopped
 
@@ -82,6 +83,8 @@ class Flusher:
                 if database.is_conflict(error) or not database.is_outage(error):
                     raise
                 logger.warning("The database did not take a flush of %d runs; waiting for it: %s", len(writes), error)
+                # A server that crashed may have forgotten the claims of these runs: look at their rows this time.
+                self.met_outage = cautious = True
                 if self._was_committed(note, writes):
                     return note
 

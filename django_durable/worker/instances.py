@@ -18,7 +18,7 @@ class InstanceCache:
     """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[UUID, tuple[int, Instance]] = OrderedDict()
+        self._kept: OrderedDict[UUID, tuple[dispatch.Claimed, Instance]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -29,7 +29,7 @@ class InstanceCache:
         before = self._kept.pop(claimed.chain_id, None)
         if before is not None:
             before[1].evict()
-        self._kept[claimed.chain_id] = (claimed.epoch, instance)
+        self._kept[claimed.chain_id] = (claimed, instance)
         while len(self._kept) > limit:
             _, (_, oldest) = self._kept.popitem(last=False)
             oldest.evict()
@@ -39,8 +39,8 @@ class InstanceCache:
         kept = self._kept.pop(claimed.chain_id, None)
         if kept is None:
             return None
-        epoch, instance = kept
-        if epoch + 1 == claimed.epoch and instance.info.run_id == claimed.run_id:
+        earlier, instance = kept
+        if claimed.follows(earlier):
             return instance
         instance.evict()
         return None

@@ -6,7 +6,8 @@ import random
 import time
 from collections.abc import Callable
 
-SHORTEST = 0.01  # seconds; doubled after every look that finds nothing
+SHORTEST = 0.01  # seconds between two looks while there is work, if nobody tells of more
+SHORTEST_SHARE = 1 / 60  # of the longest pause: where hints are heard, a look in between only delays results
 MESSAGES_PATIENCE = 0.25  # seconds that the search through all inboxes may be put off while there is other work
 MESSAGES_BACKOFF = 20  # the inbox is searched at most this many times its own duration apart
 
@@ -16,7 +17,7 @@ class Pace:
 
     def __init__(self, longest: Callable[[], float]) -> None:
         self._longest = longest
-        self._pause = SHORTEST
+        self._pause = 0.0  # after the last look that found nothing; 0: there is work
         self._next = 0.0
         self._messages = 0.0
         self._searched = 0.0
@@ -37,12 +38,12 @@ class Pace:
     def hurry(self) -> None:
         """Somebody said that there is something: look now, or again at once if a look is under way."""
         self._hints += 1
-        self._pause = SHORTEST
+        self._pause = 0.0
         self._next = 0.0
 
     def expects_work(self) -> bool:
         """Whether somebody said that there is something, or the last look found something."""
-        return self._pause == SHORTEST
+        return self._pause == 0.0
 
     def begin(self) -> None:
         """A look begins."""
@@ -54,13 +55,15 @@ class Pace:
         if searched:
             self._searched = now
             self._messages = now + (now - began) * MESSAGES_BACKOFF
+        longest = self._longest()
+        shortest = max(SHORTEST, longest * SHORTEST_SHARE)
         if found:
-            self._pause = SHORTEST
-            self._next = now + self._pause
+            self._pause = 0.0
+            self._next = now + shortest
         else:
-            self._pause = min(self._pause * 2, self._longest())
+            self._pause = min(max(self._pause * 2, shortest), longest)
             self._next = now + self._pause * random.uniform(0.9, 1.1)
         if self._hints != hints:
-            self._pause, self._next = SHORTEST, 0.0
+            self._pause, self._next = 0.0, 0.0
         elif until_due is not None:
             self._next = min(self._next, now + max(until_due, 0.0))

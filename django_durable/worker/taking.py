@@ -166,6 +166,11 @@ class Taking:
     def _load(self, claims: list[dispatch.Claimed], taken: Taken) -> None:
         if not claims:
             return
+        for claimed in claims:
+            forgotten = self._holdings.owned.get(claimed.chain_id)
+            if forgotten is not None:  # the server crashed and lost our first claim of it
+                self._holdings.drop(forgotten)
+                forgotten.instance.evict()
         for run in self._loader.untouched([one for one in claims if one.recoveries >= dispatch.PARK_AFTER]):
             self._holdings.owned[run.claimed.chain_id] = run
             self._parking.park_crashing(run, run.claimed.recoveries)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.db.models import F
 
@@ -35,6 +37,17 @@ def test_an_instance_is_not_used_once_somebody_else_has_had_the_run(worker):
     handle = durable.start_workflow(workflows.visited)
     released()
     Dispatch.objects.update(epoch=F("epoch") + 1)
+    handle.signal(workflows.approved("hello"))
+    assert handle.result(timeout=DEADLINE) == "hello"
+    assert len(workflows.visits) == 2
+    assert_invariants(handle)
+
+
+def test_an_instance_is_not_used_after_a_claim_that_the_server_forgot_and_gave_to_somebody_else(worker):
+    """Claims need not wait for the disk: after a crash of the server the same epoch can be claimed a second time."""
+    handle = durable.start_workflow(workflows.visited)
+    released()
+    Dispatch.objects.update(claimed_at=F("claimed_at") + timedelta(seconds=1))
     handle.signal(workflows.approved("hello"))
     assert handle.result(timeout=DEADLINE) == "hello"
     assert len(workflows.visits) == 2
