@@ -40,6 +40,7 @@ BUSY_PAUSES = (0.05, 2.0)  # seconds, with jitter, before a run whose row somebo
 LOCAL_SECONDS = 60.0  # after which a running local activity gets a task row, so that its run can be released
 LAG = 0.05  # seconds of lateness that are worth telling
 LONGEST_REST = 1.0
+RESTS_PER_LEASE = 9  # at least: the heartbeat takes an engine that makes no step for a third of the lease to hang
 
 
 class Engine:
@@ -147,7 +148,7 @@ class Engine:
     def _until_next(self) -> float:
         if self._finished or any(run.busy_until <= time.monotonic() for run in self.holdings.ready.values()):
             return 0.0
-        waits = [LONGEST_REST]
+        waits = [min(LONGEST_REST, conf.current().LEASE_SECONDS / RESTS_PER_LEASE)]
         if not self.draining:
             waits.append(self.taking.pace.until_next())
         if self.holdings.ready or self.holdings.reports:

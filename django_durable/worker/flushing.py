@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from django.db import DatabaseError, IntegrityError, InterfaceError
 
 from django_durable.store import database, flush
 from django_durable.store.flush import Result, RunWrite, Verdict
+
+T = TypeVar("T")
 
 logger = logging.getLogger("django_durable.worker")
 
@@ -51,6 +54,23 @@ class Flusher:
         except (IntegrityError, DatabaseError) as error:
             logger.debug("A flush of %d runs is tried run by run: %s", len(writes), error)
         return self._one_by_one(writes)
+
+    def persist(self, action: Callable[[], T]) -> T:
+        """Do ``action``, a transaction that may be repeated, again and again until the database has taken it.
+
+        Raises conflicts and whatever is no outage, or ``Stopped`` when told to stop during one.
+        """
+        while True:
+            try:
+                return action()
+            except (DatabaseError, InterfaceError) as error:
+                if database.is_conflict(error) or not database.is_outage(error):
+                    raise
+                logger.warning("The database did not take a transaction; waiting for it: %s", error)
+                self.met_outage = True
+                database.discard()
+                if not database.wait_until_usable(self._stopped):
+                    raise Stopped from error
 
     def _one_by_one(self, writes: Sequence[RunWrite]) -> tuple[Result, list[RunRefused]]:
         """Find the runs that the batch failed for; the others must not suffer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.drain import Drain
@@ -49,22 +50,25 @@ class Loader:
 
     def load(self, claims: Sequence[dispatch.Claimed]) -> list[Loaded]:
         """Owned runs with live instances, their waiting messages among their inputs."""
-        cached = {claimed.chain_id: self._cache.take(claimed) for claimed in claims}
-        fresh = [claimed for claimed in claims if cached[claimed.chain_id] is None]
-        histories = history.read([claimed.run_id for claimed in fresh]) if fresh else {}
-        loaded = []
-        for claimed in claims:
-            instance = cached[claimed.chain_id]
-            if instance is not None:
-                run = OwnedRun(claimed, self._definitions[claimed.definition], instance)
-                loaded.append(Loaded(run))
-            else:
-                run = self._new_run(claimed)
-                loaded.append(self._replay(run, histories[claimed.run_id]))
-        good = [one.run for one in loaded if one.error is None]
-        self.reconcile(good)
-        self.read_inbox(good)
+        live = {claimed.chain_id: instance for claimed in claims if (instance := self._cache.take(claimed))}
+        owned = [self._new_run(claimed, live.get(claimed.chain_id)) for claimed in claims]
+        try:
+            replayed = self._replay_all([run for run in owned if run.claimed.chain_id not in live])
+            loaded = [replayed.get(run.claimed.chain_id) or Loaded(run) for run in owned]
+            good = [one.run for one in loaded if one.error is None]
+            self.reconcile(good)
+            self.read_inbox(good)
+        except BaseException:
+            self._abandon(owned)
+            raise
         return loaded
+
+    def _abandon(self, owned: Sequence[OwnedRun]) -> None:
+        """Nobody will ever know these: the database went away while they were loaded."""
+        for run in owned:
+            for job in run.draft.local:
+                self._slots.give_back(is_async=job.definition.is_async)
+            run.instance.evict()
 
     def untouched(self, claims: Sequence[dispatch.Claimed]) -> list[OwnedRun]:
         """Owned runs whose code does not run."""
@@ -76,8 +80,8 @@ class Loader:
         run.instance = self._new_instance(run.claimed)
         return self._replay(run, history.read([run.claimed.run_id])[run.claimed.run_id]).error
 
-    def _new_run(self, claimed: dispatch.Claimed) -> OwnedRun:
-        return OwnedRun(claimed, self._definitions[claimed.definition], self._new_instance(claimed))
+    def _new_run(self, claimed: dispatch.Claimed, instance: Instance | None = None) -> OwnedRun:
+        return OwnedRun(claimed, self._definitions[claimed.definition], instance or self._new_instance(claimed))
 
     def _new_instance(self, claimed: dispatch.Claimed) -> Instance:
         definition = self._definitions[claimed.definition]
@@ -89,6 +93,12 @@ class Loader:
             queue=claimed.queue,
         )
         return Instance(definition, info)
+
+    def _replay_all(self, fresh: Sequence[OwnedRun]) -> dict[UUID, Loaded]:
+        if not fresh:
+            return {}
+        histories = history.read([run.claimed.run_id for run in fresh])
+        return {run.claimed.chain_id: self._replay(run, histories[run.claimed.run_id]) for run in fresh}
 
     def _replay(self, run: OwnedRun, recorded: Sequence[events.Recorded]) -> Loaded:
         try:

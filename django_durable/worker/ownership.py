@@ -96,7 +96,8 @@ class OwnedRun:
 
     @property
     def wants_write(self) -> bool:
-        return bool(self.draft.events or self.draft.applied or self.side)
+        draft = self.draft  # jobs without an event of their own are to run again: only once we know that we still may
+        return bool(draft.events or draft.applied or draft.local or self.side)
 
     def write(self) -> flush.RunWrite:
         """Everything that this run wants written, as one value."""

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
 from django_durable import instrumentation
 from django_durable.exceptions import NonDeterminismError, WorkflowStuck, WorkflowSuspended
@@ -56,6 +57,9 @@ class Parking:
 
     def let_go_on(self, run: OwnedRun) -> None:
         """A parked run has been replayed: it goes on by itself."""
+        self._flusher.persist(partial(self._take_hold_off, run))
+
+    def _take_hold_off(self, run: OwnedRun) -> None:
         with leases.fenced(self._worker):
             dispatch.unhold(self._worker, run.claimed.chain_id)
             runs.set_going(run.claimed.run_id)
@@ -64,15 +68,7 @@ class Parking:
         kept_inputs = [*run.draft.applied, *run.inputs]
         self._drop_draft(run)
         self._spill_in_place(run)
-        with leases.fenced(self._worker):
-            self._keep_outcomes(run, kept_inputs)
-            kept = runs.set_blocked(run.claimed.run_id, block)
-            dispatch.park(
-                self._worker,
-                run.claimed.chain_id,
-                blocked_by=run.definition.fingerprint,
-                delay=min(FIRST_PAUSE * 2 ** min(kept.times - 1, 12), LONGEST_PAUSE),
-            )
+        kept = self._flusher.persist(partial(self._write_block, run, block, kept_inputs))
         self._holdings.drop(run)
         run.instance.evict()
         instrumentation.send(
@@ -82,6 +78,18 @@ class Parking:
             name=run.definition.name,
             block=kept,
         )
+
+    def _write_block(self, run: OwnedRun, block: Block, inputs: Sequence[Input]) -> Block:
+        with leases.fenced(self._worker):
+            self._keep_outcomes(run, inputs)
+            kept = runs.set_blocked(run.claimed.run_id, block)
+            dispatch.park(
+                self._worker,
+                run.claimed.chain_id,
+                blocked_by=run.definition.fingerprint,
+                delay=min(FIRST_PAUSE * 2 ** min(kept.times - 1, 12), LONGEST_PAUSE),
+            )
+        return kept
 
     def _keep_outcomes(self, run: OwnedRun, inputs: Sequence[Input]) -> None:
         """Outcomes that only this process knows become messages, so that nothing is executed again."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.payloads import payload
@@ -110,14 +111,26 @@ class Taking:
             until_due=until_due,
         )
         taken = Taken(tasks=len(seen.tasks))
-        self._load(seen.runs, taken)
-        self._prepare(seen.tasks, taken)
-        self._loader.read_inbox([run for run in map(self._holdings.owned.get, seen.messages_for) if run is not None])
-        for chain in seen.messages_for:
-            run = self._holdings.owned.get(chain)
-            if run is not None and run.inputs:
-                self._holdings.wake(run)
+        try:
+            self._load(seen.runs, taken)
+            self._prepare(seen.tasks, taken)
+            self._hear(seen.messages_for)
+        except BaseException:  # what was claimed and is not known is given back by the audit
+            self._give_back_slots(taken.jobs)
+            raise
         return taken
+
+    def _hear(self, chains: Iterable[UUID]) -> None:
+        """Queue the messages of runs that this worker has."""
+        runs = [run for run in map(self._holdings.owned.get, chains) if run is not None]
+        self._loader.read_inbox(runs)
+        for run in runs:
+            if run.inputs:
+                self._holdings.wake(run)
+
+    def _give_back_slots(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            self._slots.give_back(is_async=job.definition.is_async)
 
     def _wanted(self) -> look.Wanted:
         alone = not self._holdings.owned and not self._holdings.jobs
@@ -170,13 +183,16 @@ class Taking:
             forgotten = self._holdings.owned.get(claimed.chain_id)
             if forgotten is not None:  # the server crashed and lost our first claim of it
                 self._holdings.drop(forgotten)
+                self._give_back_slots(forgotten.draft.local)
                 forgotten.instance.evict()
         for run in self._loader.untouched([one for one in claims if one.recoveries >= dispatch.PARK_AFTER]):
             self._holdings.owned[run.claimed.chain_id] = run
             self._parking.park_crashing(run, run.claimed.recoveries)
-        for loaded in self._loader.load([one for one in claims if one.recoveries < dispatch.PARK_AFTER]):
+        ready = self._loader.load([one for one in claims if one.recoveries < dispatch.PARK_AFTER])
+        for loaded in ready:  # all of them first: what follows can fail with the database
+            self._holdings.owned[loaded.run.claimed.chain_id] = loaded.run
+        for loaded in ready:
             run, claimed = loaded.run, loaded.run.claimed
-            self._holdings.owned[claimed.chain_id] = run
             self._suspect = self._suspect or claimed.recoveries >= dispatch.SUSPECT_AFTER
             if loaded.error is not None:
                 self._parking.park(run, loaded.error, where=loaded.where)

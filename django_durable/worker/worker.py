@@ -193,7 +193,7 @@ class Worker:
                 if self._stopping.is_set() and not engine.draining:
                     leases.announce_stopping(engine.worker)
                     engine.drain()
-                if time.monotonic() >= next_audit or self._heartbeat.declared_dead == engine.worker:
+                if self._should_audit(engine, next_audit):
                     engine.audit()
                     next_audit = time.monotonic() + AUDIT_SECONDS
                 engine.cycle()
@@ -202,6 +202,11 @@ class Worker:
             except (DatabaseError, InterfaceError) as error:
                 self._survive(engine, error)
                 next_audit = 0.0
+
+    def _should_audit(self, engine: Engine, next_audit: float) -> bool:
+        if time.monotonic() >= next_audit or engine.wants_audit:
+            return True
+        return self._heartbeat.declared_dead == engine.worker
 
     def _survive(self, engine: Engine, error: Exception) -> None:
         """The database failed outside a flush: keep everything, reconnect, then compare notes."""

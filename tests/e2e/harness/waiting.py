@@ -17,7 +17,12 @@ class GaveUp(AssertionError):
 
 
 def until(
-    condition: Callable[[], T], what: str, *, seconds: float, tell: Callable[[], str] | None = None, step: float = STEP
+    condition: Callable[[], T | None],
+    what: str,
+    *,
+    seconds: float,
+    tell: Callable[[], str] | None = None,
+    step: float = STEP,
 ) -> T:
     """Wait until ``condition()`` is true and return its value. ``tell`` describes how far things are."""
     deadline, next_word = time.monotonic() + seconds, time.monotonic() + TELL_SECONDS

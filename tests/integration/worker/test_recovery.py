@@ -43,6 +43,15 @@ def test_a_worker_whose_lease_has_expired_is_declared_dead_and_its_runs_are_take
     assert_invariants(handle)
 
 
+def test_a_worker_with_nothing_to_do_and_a_short_lease_is_alive_enough_to_judge(make_worker, configure):
+    configure(LEASE_SECONDS=1.5, POLL_SECONDS=60.0)
+    make_worker()
+    handle = durable.start_workflow(workflows.chain, 2)
+    assert handle.result(timeout=DEADLINE) == 2
+    late = past_worker(dead=False)
+    wait_for(lambda: Worker.objects.get(pk=late).dead, "the one whose lease has expired to be declared dead")
+
+
 def test_the_runs_of_a_worker_that_may_live_are_left_alone(make_worker, configure):
     configure(LEASE_SECONDS=0.6)
     handle = durable.start_workflow(workflows.chain, 2)
@@ -65,6 +74,18 @@ def test_the_tasks_of_a_dead_worker_are_tried_again_and_the_interruption_costs_n
     assert Entry.objects.get().attempt == 2
     completed = next(entry for entry in handle.history() if entry.type == "ActivityCompleted")
     assert completed.data["attempts"] == 1
+    assert_invariants(handle)
+
+
+def test_an_activity_of_which_its_living_owner_has_lost_track_is_executed_by_the_next_one(make_worker, make_gate):
+    gate = make_gate("lost")
+    make_worker()
+    handle = durable.start_workflow(workflows.gather_at_gate, "lost", 1)
+    wait_for(lambda: Entry.objects.count() == 1, "the activity to begin")
+    Dispatch.objects.update(owner=None, epoch=F("epoch") + 1, wakeup_at=clock.now())
+    wait_for(lambda: Entry.objects.count() == 2, "the activity to begin again")
+    gate.set()
+    assert handle.result(timeout=DEADLINE) == 1
     assert_invariants(handle)
 
 

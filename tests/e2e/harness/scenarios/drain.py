@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from typing import Any
 
 from tests.e2e.harness import registrations, verdict, waiting
 from tests.e2e.harness.stage import Stage, staged
@@ -14,7 +15,7 @@ LEASE = 15.0
 
 def rolling(
     url: str, *, workflows: int, workers: int = 3, steps: int = 6, seconds: float = 0.2, limit: float = 100.0
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Replace one worker after the other, as a deploy does: nothing is executed again, nobody is declared dead."""
     handed_over, ended = [], []
     with staged(url, concurrency=8, settings={"LEASE_SECONDS": 10 * limit}) as stage:
@@ -44,9 +45,7 @@ def rolling(
     }
 
 
-def forced(
-    url: str, *, workflows: int, steps: int = 4, seconds: float = 1.0, limit: float = 100.0
-) -> dict[str, object]:
+def forced(url: str, *, workflows: int, steps: int = 4, seconds: float = 1.0, limit: float = 100.0) -> dict[str, Any]:
     """The second SIGTERM does not wait for running activities; what they did not finish is taken over."""
     with staged(url, concurrency=8, settings={"LEASE_SECONDS": LEASE}) as stage:
         leaving, _ = stage.start_workers(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from typing import Any
 
 from tests.e2e.harness import verdict, waiting
 from tests.e2e.harness.stage import staged
@@ -23,7 +24,7 @@ def run(
     concurrency: int = 16,
     limit: float = 300.0,
     seed: int = 1,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """``kills`` kills, ``every`` so many seconds; each step of a workflow takes ``seconds``."""
     chance = random.Random(seed)
     with staged(url, concurrency=concurrency, settings={"LEASE_SECONDS": LEASE}) as stage:

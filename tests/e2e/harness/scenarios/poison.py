@@ -24,7 +24,7 @@ STEPS, SECONDS = 6, 0.05
 LIMIT = 150.0
 
 
-def crashing(url: str, *, workflows_: int) -> dict[str, object]:
+def crashing(url: str, *, workflows_: int) -> dict[str, Any]:
     """Its code ends the process: after five deaths it is parked as what it is."""
     with staged(url, concurrency=8, settings={"LEASE_SECONDS": LEASE}) as stage:
         figures = _run(stage, workflows.exits.call(EXIT), "crashing", EXIT, workflows_)
@@ -32,7 +32,7 @@ def crashing(url: str, *, workflows_: int) -> dict[str, object]:
     return figures
 
 
-def hanging(url: str, *, workflows_: int) -> dict[str, object]:
+def hanging(url: str, *, workflows_: int) -> dict[str, Any]:
     """Its code hangs in C, where nothing can be injected: the process names it and ends, once."""
     settings = {"LEASE_SECONDS": HANG_LEASE, "STUCK_SECONDS": 0.5}
     with staged(url, concurrency=8, settings=settings) as stage:
@@ -41,7 +41,7 @@ def hanging(url: str, *, workflows_: int) -> dict[str, object]:
     return figures
 
 
-def _run(stage: Stage, poison: WorkflowCall, reason: str, code: int, workflows_: int) -> dict[str, object]:
+def _run(stage: Stage, poison: WorkflowCall, reason: str, code: int, workflows_: int) -> dict[str, Any]:
     """Half of the ordinary work before the poison, half behind it; a supervisor replaces what has ended."""
     began = time.monotonic()
     stage.work.add(workflows_ // 2, steps=STEPS, seconds=SECONDS)
@@ -56,7 +56,7 @@ def _run(stage: Stage, poison: WorkflowCall, reason: str, code: int, workflows_:
     lost = sum(worker.exit_code == code for worker in stage.fleet.all)
     status = poisonous.status()
     assert status.blocked is not None
-    assert status.blocked.reason == reason, status.blocked
+    assert status.blocked["reason"] == reason, status.blocked
     poisonous.terminate("poison")
     return {
         **verdict.check(stage.work, stage.fleet, quiet=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlsplit
 
 from tests.e2e.harness import databases, registrations, verdict
@@ -21,7 +22,7 @@ def run(
     share: float = 0.02,
     limit: float = 300.0,
     seed: int = 1,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """``share`` of all COMMITs of the workers meet a cut."""
     server = urlsplit(url)
     address = (server.hostname or "127.0.0.1", server.port or 5432)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import connections
 
 from tests.e2e.harness import databases, registrations, verdict, waiting
@@ -14,7 +16,7 @@ LEASE = 3.0  # shorter than an outage can be: nobody may be declared dead for it
 
 def run(
     *, workflows: int, restarts: int = 3, steps: int = 8, seconds: float = 0.1, limit: float = 300.0
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Restart a server of our own ``restarts`` times with ``-m immediate`` while ``workflows`` run."""
     with (
         own_cluster() as cluster,

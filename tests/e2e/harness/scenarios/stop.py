@@ -10,6 +10,7 @@ import statistics
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from django_durable.models import Dispatch
@@ -37,7 +38,7 @@ class Measured:
 
 def run(
     url: str, *, stops: int, lease: float = 5.0, open_runs: int = 60, judge: bool = False, seed: int = 1
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Stop a worker ``stops`` times under load. ``judge``: fail if a takeover takes longer than lease + 5 s."""
     chance, measured = random.Random(seed), Measured()
     with (
@@ -121,7 +122,7 @@ def _see_it_come_back(victim: WorkerProcess, worker: int, measured: Measured, *,
     measured.late_effects += len(effects)
 
 
-def _figures(measured: Measured, lease: float) -> dict[str, object]:
+def _figures(measured: Measured, lease: float) -> dict[str, Any]:
     return {
         "lease": lease,
         "taken over after (median / longest)": (

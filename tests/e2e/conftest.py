@@ -1,0 +1,30 @@
+"""A database of its own for each test, apart from pytest's: worker processes use it too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from tests.e2e.harness import databases
+
+
+@pytest.fixture
+def unblocked(django_db_blocker: Any) -> Iterator[None]:
+    """This process may use whatever database the test connects it to."""
+    with django_db_blocker.unblock():
+        yield
+
+
+@pytest.fixture
+def fresh_url(unblocked: None) -> Iterator[str]:
+    """A new, empty database of the kind that the suite runs on."""
+    if connection.vendor == "postgresql":
+        with databases.fresh_postgres(os.environ["DURABLE_TEST_DATABASE_URL"]) as url:
+            yield url
+    else:
+        with databases.fresh_sqlite() as url:
+            yield url

@@ -1,0 +1,59 @@
+"""Workers that are killed, stopped, cut off, told to end, poisoned; a server that crashes: small sizes.
+
+``python -m benchmarks.chaos`` runs the same scenarios in full size. What each of them checks at its end is listed in
+``harness/verdict.py``: all runs completed with the right result, every atomic effect exactly once, histories gapless
+and written by the owners of the runs alone, nothing left over, no worker ended by itself.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.harness import cluster
+from tests.e2e.harness.proxy import Cut
+from tests.e2e.harness.scenarios import drain, kill, poison, replies, restart, stop
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+
+def test_workers_that_are_killed_lose_nothing(fresh_url: str) -> None:
+    figures = kill.run(fresh_url, workflows=30, steps=4, seconds=0.05, kills=2, every=1.0, concurrency=4)
+
+    assert figures["kills"] == 2
+
+
+@pytest.mark.postgres
+def test_a_worker_that_stands_still_is_taken_over_and_writes_nothing_when_it_goes_on(fresh_url: str) -> None:
+    figures = stop.run(fresh_url, stops=2, lease=2.0, open_runs=30)
+
+    assert figures["chains taken over"] > 0
+
+
+@pytest.mark.skipif(cluster.binaries() is None, reason=f"no PostgreSQL server is installed below {cluster.INSTALLED}")
+@pytest.mark.postgres
+@pytest.mark.usefixtures("unblocked")
+def test_a_crash_of_the_database_server_loses_nothing_and_kills_nobody() -> None:
+    restart.run(workflows=40, restarts=1, steps=4, seconds=0.05)
+
+
+@pytest.mark.postgres
+def test_nothing_is_executed_again_because_a_reply_was_lost(fresh_url: str) -> None:
+    figures = replies.run(fresh_url, workflows=40, steps=6, share=0.1)
+
+    assert figures[Cut.REPLY_LOST.value] > 0
+
+
+def test_workers_are_replaced_one_by_one_and_nothing_is_executed_again(fresh_url: str) -> None:
+    drain.rolling(fresh_url, workflows=24, workers=2, steps=4, seconds=0.05)
+
+
+def test_a_second_sigterm_ends_a_worker_at_once_and_its_work_is_taken_over(fresh_url: str) -> None:
+    drain.forced(fresh_url, workflows=12, steps=2, seconds=0.5)
+
+
+def test_a_workflow_that_kills_its_workers_is_parked_and_the_others_complete(fresh_url: str) -> None:
+    poison.crashing(fresh_url, workflows_=10)
+
+
+def test_a_workflow_that_hangs_in_c_code_costs_one_worker_and_is_parked(fresh_url: str) -> None:
+    poison.hanging(fresh_url, workflows_=10)
