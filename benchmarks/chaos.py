@@ -1,6 +1,6 @@
 """Workers killed, stopped, cut off, told to end; PostgreSQL restarted: is everything there afterwards, once?
 
-``python -m benchmarks.chaos [kill kill-sqlite stop restart replies drain poison stuck] [--small]``
+``python -m benchmarks.chaos [kill kill-sqlite stop restart replies drain force poison hang]``
 
 ``DURABLE_TEST_POSTGRES_URL`` says on which server (default: the standard local port); the restarts happen to a
 server of their own. Every scenario checks all that ``tests/e2e/harness/verdict.py`` lists.
@@ -50,7 +50,7 @@ SCENARIOS: dict[str, tuple[Callable[..., Figures], Figures]] = {
     "replies": (on_postgres(replies.run), {"workflows": 200}),
     "drain": (on_postgres(drain.rolling), {"workflows": 100, "workers": 5}),
     "force": (on_postgres(drain.forced), {"workflows": 40}),
-    "poison": (on_postgres(poison.crashing), {"workflows_": 60}),
+    "poison": (on_postgres(poison.crashing), {"workflows_": 60, "watch": 45.0}),
     "hang": (on_postgres(poison.hanging), {"workflows_": 60}),
 }
 

@@ -234,8 +234,11 @@ def set_closing(chain_ids: Collection[UUID], worker: int, *, closing: bool = Tru
     rows().filter(pk__in=chain_ids, owner=worker).update(closing=closing)
 
 
-def park(worker: int, chain_id: UUID, *, blocked_by: str, delay: timedelta) -> bool:
-    """Hold a chain as blocked by the code ``blocked_by``, and give it back until ``delay`` has passed."""
+def park(worker: int, chain_id: UUID, *, blocked_by: str, delay: timedelta, recoveries: int = 0) -> bool:
+    """Hold a chain as blocked by the code ``blocked_by``, and give it back until ``delay`` has passed.
+
+    ``recoveries``: those without progress that it is still reproached with when it is tried again.
+    """
     parked = (
         rows()
         .filter(pk=chain_id, owner=worker)
@@ -244,7 +247,7 @@ def park(worker: int, chain_id: UUID, *, blocked_by: str, delay: timedelta) -> b
             hold="blocked",
             closing=False,
             blocked_by=blocked_by,
-            recoveries=0,
+            recoveries=recoveries,
             wakeup_at=clock.plus(clock.now(), delay),
         )
     )

@@ -34,7 +34,9 @@ class RolledBack(DurableError):
 
 
 def execute(job: Job) -> Finished:
-    """Run a sync activity in this thread."""
+    """Run a sync activity in this thread, unless it was given up before a thread was free for it."""
+    if job.given_up:
+        return Finished(job=job, lost=True)
     try:
         with current.entered(_current(job)):
             if job.definition.options.atomic:

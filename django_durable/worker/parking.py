@@ -44,16 +44,16 @@ class Parking:
     def park(self, run: OwnedRun, error: BaseException, *, where: str = "") -> None:
         """The engine cannot go on with this run: it waits for other code, and is tried again now and then."""
         if isinstance(error, NonDeterminismError):
-            self._park(run, blocking.nondeterminism(error), error)
+            self._park(run, blocking.nondeterminism(error))
         elif isinstance(error, WorkflowStuck):
-            self._park(run, blocking.stuck(where), error)
+            self._park(run, blocking.stuck(where))
         else:
             logger.error("The engine cannot go on with %r.", run, exc_info=error)
-            self._park(run, blocking.failure(error), error)
+            self._park(run, blocking.failure(error))
 
     def park_crashing(self, run: OwnedRun, times: int) -> None:
-        """Every worker that had this run died."""
-        self._park(run, blocking.crashing(times), None)
+        """Every worker that had this run died. When it is tried again, it is alone, and may take one more along."""
+        self._park(run, blocking.crashing(times), recoveries=dispatch.PARK_AFTER - 1)
 
     def let_go_on(self, run: OwnedRun) -> None:
         """A parked run has been replayed: it goes on by itself."""
@@ -64,11 +64,11 @@ class Parking:
             dispatch.unhold(self._worker, run.claimed.chain_id)
             runs.set_going(run.claimed.run_id)
 
-    def _park(self, run: OwnedRun, block: Block, error: BaseException | None) -> None:
+    def _park(self, run: OwnedRun, block: Block, *, recoveries: int = 0) -> None:
         kept_inputs = [*run.draft.applied, *run.inputs]
         self._drop_draft(run)
         self._spill_in_place(run)
-        kept = self._flusher.persist(partial(self._write_block, run, block, kept_inputs))
+        kept = self._flusher.persist(partial(self._write_block, run, block, kept_inputs, recoveries))
         self._holdings.drop(run)
         run.instance.evict()
         instrumentation.send(
@@ -79,7 +79,7 @@ class Parking:
             block=kept,
         )
 
-    def _write_block(self, run: OwnedRun, block: Block, inputs: Sequence[Input]) -> Block:
+    def _write_block(self, run: OwnedRun, block: Block, inputs: Sequence[Input], recoveries: int) -> Block:
         with leases.fenced(self._worker):
             self._keep_outcomes(run, inputs)
             kept = runs.set_blocked(run.claimed.run_id, block)
@@ -88,6 +88,7 @@ class Parking:
                 run.claimed.chain_id,
                 blocked_by=run.definition.fingerprint,
                 delay=min(FIRST_PAUSE * 2 ** min(kept.times - 1, 12), LONGEST_PAUSE),
+                recoveries=recoveries,
             )
         return kept
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import threading
 import uuid
 
+from django_durable.worker import attempts
 from django_durable.worker.executors import AsyncExecutor
 from django_durable.worker.jobs import Finished, Job
 from tests.flows import activities
 from tests.integration.worker.running import DEADLINE, threads_left, wait_for
 
 
-def job():
+def job(definition=activities.nothing_async):
     run = uuid.uuid4()
     return Job(
-        definition=activities.nothing_async,
-        input=activities.nothing_async.encode_input((7,), {}),
+        definition=definition,
+        input=definition.encode_input((7,), {}),
         chain_id=run,
         run_id=run,
         workflow_id="w",
@@ -43,3 +44,12 @@ def test_an_async_job_that_is_given_up_before_its_first_step_is_reported():
     assert [finished.job for finished in reported] == [first, given_up]
     assert reported[0].result is not None
     assert reported[1].result is None
+
+
+def test_a_job_that_is_given_up_before_it_begins_is_reported_and_not_executed():
+    """A worker that stood still until it was declared dead begins nothing that others have begun since."""
+    given_up = job(activities.nothing)
+    given_up.given_up = True
+    finished = attempts.execute(given_up)
+    assert finished.lost
+    assert finished.result is None

@@ -173,6 +173,7 @@ def test_a_run_that_took_five_workers_along_is_parked_without_running_its_code(m
     status = wait_for(lambda: (now := handle.status()).status == "blocked" and now, "the run to be parked")
     assert status.blocked["reason"] == "crashing"
     assert visits == []
+    assert Dispatch.objects.get().recoveries == dispatch.PARK_AFTER - 1, "it must be alone when it is tried again"
     assert durable.start_workflow(workflows.echo, 1).result(timeout=DEADLINE) == 1
 
 
