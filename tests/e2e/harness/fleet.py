@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ class WorkerProcess:
         self.name = name
         self.log = log
         self.expected: int | None = None  # the exit code that its end must have, once the scenario has ended it
+        self.stopped_at = 0.0  # time.monotonic()
         with open(log, "wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "manage.py", "durable_worker", "--concurrency", str(concurrency), "--verbosity", "2"],
@@ -53,6 +55,7 @@ class WorkerProcess:
 
     def stop(self) -> None:
         """SIGSTOP: it stands still wherever it is."""
+        self.stopped_at = time.monotonic()
         self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:

@@ -50,7 +50,7 @@ def run(
             _top_up(stage, open_runs)
             victim = chance.choice(stage.fleet.running)
             worker, place = _stop(victim, watcher, ("engine", "activity", "random")[number % 3], chance)
-            _see_it_taken_over(worker, measured)
+            _see_it_taken_over(victim, worker, measured)
             _see_it_come_back(victim, worker, measured, pause=chance.uniform(0, 1))
             stage.fleet.check()
             measured.places[place] += 1
@@ -86,9 +86,9 @@ def _stop(victim: WorkerProcess, watcher: sessions.Watcher, place: str, chance: 
     return worker, "in a transaction of an activity" if watcher.activities(victim) else "elsewhere"
 
 
-def _see_it_taken_over(worker: int, measured: Measured) -> None:
+def _see_it_taken_over(victim: WorkerProcess, worker: int, measured: Measured) -> None:
     """Nothing is left in the stopped worker's name, and others go on with what it had."""
-    began = time.monotonic()
+    began = victim.stopped_at
     had = registrations.holding(worker)
     measured.chains += len(had.chains)
     waiting.until(lambda: _has_nothing(worker), f"worker {worker} to be taken over", seconds=LIMIT)
