@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -59,6 +60,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenarios", nargs="*", help=f"which (default: all of {', '.join(SCENARIOS)})")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # ends "with" blocks: no worker is left
     results = [one(name) for name in options.scenarios or SCENARIOS]
     print("\n" + "\n".join(results))
     return int(any("FAILED" in result for result in results))
