@@ -7,6 +7,7 @@ from django.db.models import Q
 
 from django_durable import querysets
 from django_durable.history.status import Status
+from django_durable.moments import MomentField
 
 
 class WorkflowRun(models.Model):
@@ -28,9 +29,9 @@ class WorkflowRun(models.Model):
     result = models.TextField(null=True)
     failure = models.TextField(null=True)
     blocked = models.TextField(null=True, help_text="Why the run is blocked.")
-    created_at = models.DateTimeField()
-    started_at = models.DateTimeField(null=True)
-    closed_at = models.DateTimeField(null=True)
+    created_at = MomentField()
+    started_at = MomentField(null=True)
+    closed_at = MomentField(null=True)
 
     objects = querysets.RunQuerySet.as_manager()
 
@@ -59,15 +60,15 @@ class Dispatch(models.Model):
     queue = models.CharField(max_length=100)
     priority = models.SmallIntegerField(default=0)
     definition = models.CharField(max_length=330, help_text="Name of the definition, with its version if it has one.")
-    wakeup_at = models.DateTimeField(null=True)
+    wakeup_at = MomentField(null=True)
     owner = models.BigIntegerField(null=True)
     epoch = models.IntegerField(default=0)
     hold = models.CharField(max_length=10, null=True)
     closing = models.BooleanField(default=False)
     blocked_by = models.CharField(max_length=64, null=True)
     recoveries = models.SmallIntegerField(default=0)
-    started_at = models.DateTimeField(null=True)
-    claimed_at = models.DateTimeField(null=True)
+    started_at = MomentField(null=True)
+    claimed_at = MomentField(null=True)
 
     objects = querysets.DispatchQuerySet.as_manager()
 
@@ -94,7 +95,7 @@ class HistoryEvent(models.Model):
     sequence = models.IntegerField()
     type = models.CharField(max_length=40)
     schema = models.SmallIntegerField(default=1)
-    time = models.DateTimeField()
+    time = MomentField()
     data = models.TextField()
 
     class Meta:
@@ -110,7 +111,7 @@ class InboxMessage(models.Model):
     id = models.BigAutoField(primary_key=True)
     chain_id = models.UUIDField()
     data = models.TextField()
-    created_at = models.DateTimeField()
+    created_at = MomentField()
 
     class Meta:
         indexes = (models.Index(fields=["chain_id", "id"], name="durable_inbox_chain"),)
@@ -135,9 +136,9 @@ class ActivityTask(models.Model):
     options = models.TextField()
     attempt = models.IntegerField(default=0, help_text="Attempts started so far.")
     interruptions = models.SmallIntegerField(default=0)
-    due_at = models.DateTimeField()
+    due_at = MomentField()
     start_to_close = models.DurationField(null=True, help_text="How long an attempt may take.")
-    deadline = models.DateTimeField(null=True)
+    deadline = MomentField(null=True)
     worker = models.BigIntegerField(null=True)
     failure = models.TextField(null=True, help_text="Of the latest failed attempt.")
 
@@ -184,9 +185,9 @@ class Worker(models.Model):
     definitions = models.TextField(help_text="Names of the workflow definitions it has, one a line.")
     concurrency = models.IntegerField()
     release = models.CharField(max_length=64)
-    started_at = models.DateTimeField()
-    heartbeat_at = models.DateTimeField()
-    expires_at = models.DateTimeField()
+    started_at = MomentField()
+    heartbeat_at = MomentField()
+    expires_at = MomentField()
     stopping = models.BooleanField(default=False)
     dead = models.BooleanField(default=False)
     stuck_run = models.UUIDField(null=True, help_text="The run whose code made the process give up.")

@@ -2,6 +2,8 @@
 
 ``DURABLE_TEST_SUFFIX`` is appended to the name of the test database, so that several runs do not meet.
 ``DURABLE_TEST_SETTINGS`` is the ``DURABLE`` dict as JSON, for worker processes that tests start.
+``DURABLE_TEST_LOCAL_TIME`` names a time zone: the project then keeps local time, as ``USE_TZ = False`` has it.
+``DURABLE_TEST_CONNECTION_TIME_ZONE`` is the ``TIME_ZONE`` of the database.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ DATABASES = {
         os.environ.get("DURABLE_TEST_DATABASE_URL") or database.sqlite_url(DIRECTORY / f"unused{SUFFIX}.sqlite3")
     ),
 }
+if "DURABLE_TEST_CONNECTION_TIME_ZONE" in os.environ:
+    DATABASES["default"]["TIME_ZONE"] = os.environ["DURABLE_TEST_CONNECTION_TIME_ZONE"]
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # A file: threads and processes share it, which ":memory:" cannot be.
     DATABASES["default"]["TEST"] = {"NAME": str(DIRECTORY / f"test{SUFFIX}.sqlite3")}
@@ -48,8 +52,9 @@ if importlib.util.find_spec("tests.flows"):
     INSTALLED_APPS.append("tests.flows")
 ROOT_URLCONF = "example_project.urls"
 STATIC_URL = "static/"
-USE_TZ = True
-TIME_ZONE = "UTC"
+LOCAL_TIME = os.environ.get("DURABLE_TEST_LOCAL_TIME", "")
+USE_TZ = not LOCAL_TIME
+TIME_ZONE = LOCAL_TIME or "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DURABLE = json.loads(os.environ.get("DURABLE_TEST_SETTINGS", "{}"))

@@ -7,10 +7,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db.models import DateTimeField, DurationField, Expression, ExpressionWrapper, Func, Value
+from django.db.models import DurationField, Expression, ExpressionWrapper, Func, Value
 from django.db.models.expressions import Combinable
-from django.utils.dateparse import parse_datetime
 
+from django_durable import moments
+from django_durable.moments import MomentField
 from django_durable.store import database
 
 _offset = timedelta(0)
@@ -30,14 +31,14 @@ class StatementTimestamp(Func):
     """The time at which the current statement began. Stable within a statement, so an index can be used with it."""
 
     template = "STATEMENT_TIMESTAMP()"
-    output_field = DateTimeField()
+    output_field = MomentField()
 
 
 class ClockTimestamp(Func):
     """The time of evaluation, also after the statement has waited for a lock."""
 
     template = "CLOCK_TIMESTAMP()"
-    output_field = DateTimeField()
+    output_field = MomentField()
 
 
 def now(*, after_locks: bool = False) -> Expression | Combinable:
@@ -46,7 +47,7 @@ def now(*, after_locks: bool = False) -> Expression | Combinable:
     SQLite has no clock but this machine's own, so its reading is a value of microsecond precision.
     """
     if not database.is_postgres():
-        return Value(datetime.now(UTC) + _offset, output_field=DateTimeField())
+        return value(datetime.now(UTC) + _offset)
     reading: Any = ClockTimestamp() if after_locks else StatementTimestamp()
     return plus(reading, _offset) if _offset else reading
 
@@ -54,8 +55,13 @@ def now(*, after_locks: bool = False) -> Expression | Combinable:
 def plus(moment: Any, delay: timedelta) -> Expression | Combinable:
     """``moment`` (an expression) moved by ``delay``."""
     if isinstance(moment, Value):
-        return Value(moment.value + delay, output_field=DateTimeField())
-    return ExpressionWrapper(moment + Value(delay, output_field=DurationField()), output_field=DateTimeField())
+        return value(moment.value + delay)
+    return ExpressionWrapper(moment + Value(delay, output_field=DurationField()), output_field=MomentField())
+
+
+def value(moment: datetime) -> Value:
+    """``moment`` as an SQL expression."""
+    return Value(moment, output_field=MomentField())
 
 
 def sql() -> tuple[str, list[Any]]:
@@ -67,14 +73,14 @@ def sql() -> tuple[str, list[Any]]:
 
 def adapt(moment: datetime | None) -> Any:
     """``moment`` as this database's driver takes it."""
-    return database.connection().ops.adapt_datetimefield_value(moment)
+    return None if moment is None else moments.as_written(moment, database.connection())
 
 
 def as_moment(value: datetime | str) -> datetime:
-    """A time as handwritten SQL gives it: SQLite has only its text, in UTC."""
-    moment = value if isinstance(value, datetime) else parse_datetime(value)
-    assert moment is not None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    """A time as handwritten SQL gives it, aware and in UTC."""
+    if isinstance(value, datetime) and value.tzinfo is UTC:  # what it nearly always is, for the sake of long histories
+        return value
+    return moments.as_read(value, database.connection())
 
 
 def read() -> datetime:
@@ -83,8 +89,7 @@ def read() -> datetime:
         return datetime.now(UTC) + _offset
     with database.cursor() as cursor:
         cursor.execute("SELECT CLOCK_TIMESTAMP()")
-        reading: datetime = cursor.fetchone()[0]
-        return reading + _offset
+        return as_moment(cursor.fetchone()[0]) + _offset
 
 
 class Estimate:

@@ -109,7 +109,15 @@ def claim(
         .select_for_update(skip_locked=True, no_key=True)
     )
     claimed = _claim_at_once(worker, found, limit) if database.is_postgres() else _claim_each(worker, found, limit)
-    return [Claimed(database.as_uuid(row[0]), database.as_uuid(row[1]), *row[2:]) for row in claimed]
+    return [_claimed(row) for row in claimed]
+
+
+def _claimed(row: Sequence[Any]) -> Claimed:
+    """A claim from its row as the driver gives it."""
+    chain, run, *known, claimed_at, after = row
+    moments = [clock.as_moment(claimed_at), clock.as_moment(after) if after is not None else None]
+    values: list[Any] = [database.as_uuid(chain), database.as_uuid(run), *known, *moments]
+    return Claimed(*values)
 
 
 _CLAIM = f"""
@@ -144,7 +152,7 @@ def _claim_each(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[
         owner=worker,
         epoch=F("epoch") + 1,
         claimed_at=now,
-        started_at=Coalesce("started_at", now),
+        started_at=Coalesce("started_at", clock.value(now)),
     )
     return [(*row[:-1], now, row[-1]) for row in claimed]
 

@@ -117,7 +117,7 @@ def prove_alive(worker: int, *, flushed: bool = True) -> Fence:
         row = cursor.fetchone()
     if row is None:
         raise WorkerFenced(f"Worker {worker} has been declared dead.")
-    return Fence(row[0], row[1] if len(row) > 1 else clock.read() - clock.offset())
+    return Fence(row[0], clock.as_moment(row[1]) if len(row) > 1 else clock.read() - clock.offset())
 
 
 def declare_dead(*, by: int) -> list[int]:

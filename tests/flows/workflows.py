@@ -263,3 +263,14 @@ async def exits(ctx: Context, code: int) -> None:
 async def hangs(ctx: Context, seconds: float) -> None:
     """Poison: stays in C code, where no exception can reach it."""
     time.sleep(seconds)
+
+
+@durable.workflow
+async def wait_in_every_way(ctx: Context, key: str) -> dict[str, Any]:
+    """A timer, a retry, and a signal that has an hour's time; says what time it was."""
+    begun = ctx.now()
+    await ctx.sleep(timedelta(seconds=1))
+    woken = ctx.now()
+    attempt = await ctx.activity(activities.fail_until, key, 2)
+    word = await ctx.wait_signal(approved, timeout=timedelta(hours=1))
+    return {"begun": begun.isoformat(), "woken": woken.isoformat(), "attempt": attempt, "word": word}

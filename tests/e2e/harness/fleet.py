@@ -82,13 +82,22 @@ class WorkerProcess:
 class Fleet:
     """Starts workers against one database and, at the end, leaves none of them behind."""
 
-    def __init__(self, url: str, directory: Path, *, settings: Mapping[str, Any], concurrency: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        directory: Path,
+        *,
+        settings: Mapping[str, Any],
+        concurrency: int,
+        environment: Mapping[str, str],
+    ) -> None:
         self._directory = directory
         self._concurrency = concurrency
         self._environment = {
             "DJANGO_SETTINGS_MODULE": "tests.settings",
             "DURABLE_TEST_DATABASE_URL": url,
             "DURABLE_TEST_SETTINGS": json.dumps(settings),
+            **environment,
         }
         self.all: list[WorkerProcess] = []
 

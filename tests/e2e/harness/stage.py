@@ -40,14 +40,25 @@ class Stage:
 
 @contextmanager
 def staged(
-    url: str, *, concurrency: int, settings: Mapping[str, Any], workers_url: str | None = None
+    url: str,
+    *,
+    concurrency: int,
+    settings: Mapping[str, Any],
+    workers_url: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Stage]:
-    """Set up the database behind ``url`` and get ready to start workers with these ``DURABLE`` settings."""
+    """Set up the database behind ``url`` and get ready to start workers with these ``DURABLE`` settings.
+
+    ``environment``: what the workers' environment has besides ours.
+    """
     logs = Path(tempfile.mkdtemp(prefix="durable-logs-"))
     with databases.connected(url):
         if databases.is_postgres(url):
             trail.install()
-        with Fleet(workers_url or url, logs, settings=settings, concurrency=concurrency) as fleet:
+        fleet = Fleet(
+            workers_url or url, logs, settings=settings, concurrency=concurrency, environment=environment or {}
+        )
+        with fleet:
             try:
                 yield Stage(url=url, fleet=fleet)
             except BaseException:
