@@ -22,7 +22,6 @@ def test_workers_that_are_killed_lose_nothing(fresh_url: str) -> None:
     assert figures["kills"] == 2
 
 
-@pytest.mark.chaos
 @pytest.mark.postgres
 def test_a_worker_that_stands_still_is_taken_over_and_writes_nothing_when_it_goes_on(fresh_url: str) -> None:
     figures = stop.run(fresh_url, stops=2, lease=2.0, open_runs=30)
@@ -30,7 +29,6 @@ def test_a_worker_that_stands_still_is_taken_over_and_writes_nothing_when_it_goe
     assert figures["chains taken over"] > 0
 
 
-@pytest.mark.chaos
 @pytest.mark.skipif(cluster.binaries() is None, reason=f"no PostgreSQL server is installed below {cluster.INSTALLED}")
 @pytest.mark.postgres
 @pytest.mark.usefixtures("unblocked")
@@ -38,7 +36,6 @@ def test_a_crash_of_the_database_server_loses_nothing_and_kills_nobody() -> None
     restart.run(workflows=40, restarts=1, steps=4, seconds=0.05)
 
 
-@pytest.mark.chaos
 @pytest.mark.postgres
 def test_nothing_is_executed_again_because_a_reply_was_lost(fresh_url: str) -> None:
     figures = replies.run(fresh_url, workflows=40, steps=6, share=0.1)
@@ -54,11 +51,9 @@ def test_a_second_sigterm_ends_a_worker_at_once_and_its_work_is_taken_over(fresh
     drain.forced(fresh_url, workflows=12, steps=2, seconds=0.5)
 
 
-@pytest.mark.chaos
 def test_a_workflow_that_kills_its_workers_is_parked_and_the_others_complete(fresh_url: str) -> None:
     poison.crashing(fresh_url, workflows_=10)
 
 
-@pytest.mark.chaos
 def test_a_workflow_that_hangs_in_c_code_costs_one_worker_and_is_parked(fresh_url: str) -> None:
     poison.hanging(fresh_url, workflows_=10)
