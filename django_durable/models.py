@@ -81,6 +81,11 @@ class Dispatch(models.Model):
                 condition=Q(owner__isnull=True, wakeup_at__isnull=False),
             ),
             models.Index(fields=["owner"], name="durable_dispatch_owned", condition=Q(owner__isnull=False)),
+            models.Index(
+                fields=["definition", "blocked_by"],
+                name="durable_dispatch_blocked",
+                condition=Q(blocked_by__isnull=False),
+            ),
         )
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from django_durable.store import clock, database, levels
 SUSPECT_AFTER = 2  # recoveries without progress after which a run is claimed alone
 PARK_AFTER = 5  # recoveries without progress after which a run is parked
 NO_WORKER_PAUSE = timedelta(seconds=30)  # before a run is looked at again whose code no live worker has
+SWEPT = 5_000  # chains that a sweep changes in one transaction
 
 
 class Claimed(NamedTuple):
@@ -268,11 +270,12 @@ def unhold(worker: int, chain_id: UUID) -> None:
 
 
 def offer_blocked(definition: str, fingerprint: str) -> int:
-    """Make due what other code than ``fingerprint`` has blocked."""
+    """Make due what other code than ``fingerprint`` has blocked, up to ``SWEPT`` chains; tells how many it were."""
     held = rows().filter(definition=definition, hold="blocked", owner__isnull=True, wakeup_at__gt=clock.now())
-    others = held.exclude(blocked_by__in=(fingerprint, "")).select_for_update(skip_locked=True, no_key=True)
+    # Two ranges of an index: "not equal" would read all that this very code has blocked. "" is never offered.
+    before, after = held.filter(blocked_by__gt="", blocked_by__lt=fingerprint), held.filter(blocked_by__gt=fingerprint)
     with database.sweeping():
-        found = list(others.values_list("pk", flat=True))
+        found = [chain for others in (before, after) for chain in _unlocked(others.values_list("pk", flat=True))]
         return rows().filter(pk__in=found).update(wakeup_at=clock.now()) if found else 0
 
 
@@ -281,11 +284,18 @@ def postpone_unknown(definitions: Collection[str]) -> list[tuple[str, int]]:
 
     Otherwise every claim would wade through them.
     """
-    pushed: dict[str, int] = {}
-    overdue = rows().unowned().filter(wakeup_at__lte=clock.now()).exclude(definition__in=definitions)
-    with database.sweeping():
-        found = list(overdue.select_for_update(skip_locked=True, no_key=True).values_list("pk", "definition")[:5_000])
-        for _, definition in found:
-            pushed[definition] = pushed.get(definition, 0) + 1
-        rows().filter(pk__in=[chain for chain, _ in found]).update(wakeup_at=clock.plus(clock.now(), NO_WORKER_PAUSE))
+    pushed: Counter[str] = Counter()
+    for level in levels.overdue():
+        unknown = due(level.queue, level.priority).exclude(definition__in=definitions)
+        with database.sweeping():
+            found = _unlocked(unknown.values_list("pk", "definition"))
+            rows().filter(pk__in=[chain for chain, _ in found]).update(
+                wakeup_at=clock.plus(clock.now(), NO_WORKER_PAUSE)
+            )
+        pushed.update(definition for _, definition in found)
     return sorted(pushed.items())
+
+
+def _unlocked(wanted: Any) -> list[Any]:
+    """One batch of these rows, locked; those that somebody else has locked are left for the next sweep."""
+    return list(wanted.select_for_update(skip_locked=True, no_key=True)[:SWEPT])

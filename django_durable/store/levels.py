@@ -46,11 +46,20 @@ _WAITING_TASKS = (ActivityTask._meta.db_table, "due_at", "worker IS NULL")
 def probe(queues: Sequence[str]) -> Levels:
     """Find the levels of these queues."""
     now, params = clock.sql()
-    found = database.select(_sql(len(queues), now), [*queues, *params])
+    found = database.select(_both(len(queues), now), [*queues, *params])
     chains = [Level(queue, priority, clock.as_moment(due)) for kind, queue, priority, due in found if kind == 0]
     tasks = [Level(queue, priority, clock.as_moment(due)) for kind, queue, priority, due in found if kind == 1]
     [time] = [clock.as_moment(due) for kind, _, _, due in found if kind == NOW]
     return Levels(sorted(chains, key=_urgency), sorted(tasks, key=_urgency), time)
+
+
+def overdue() -> list[Level]:
+    """The levels at which chains are due, whatever their queue."""
+    now, params = clock.sql()
+    found = database.select(_every_chain(now), params)
+    [time] = [clock.as_moment(due) for kind, _, _, due in found if kind == NOW]
+    chains = [Level(queue, priority, clock.as_moment(due)) for kind, queue, priority, due in found if kind == 0]
+    return [level for level in chains if level.earliest <= time]
 
 
 def _urgency(level: Level) -> int:
@@ -58,12 +67,29 @@ def _urgency(level: Level) -> int:
 
 
 @cache
-def _sql(queues: int, now: str) -> str:
+def _both(queues: int, now: str) -> str:
     return (
         f"WITH RECURSIVE queues(queue) AS (VALUES {', '.join(['(%s)'] * queues)}), "
         f"{_levels('chains', *_WAITING_CHAINS)}, {_levels('tasks', *_WAITING_TASKS)} "
         f"{_earliest(0, 'chains', *_WAITING_CHAINS)} UNION ALL {_earliest(1, 'tasks', *_WAITING_TASKS)} "
         f"UNION ALL SELECT {NOW}, '', 0, {now}"
+    )
+
+
+@cache
+def _every_chain(now: str) -> str:
+    return (
+        f"WITH RECURSIVE {_queues(*_WAITING_CHAINS)}, {_levels('chains', *_WAITING_CHAINS)} "
+        f"{_earliest(0, 'chains', *_WAITING_CHAINS)} UNION ALL SELECT {NOW}, '', 0, {now}"
+    )
+
+
+def _queues(table: str, due: str, waiting: str) -> str:
+    """The queues in use, one after the other in their order."""
+    first = f"SELECT MIN(waiting.queue) FROM {table} AS waiting WHERE {waiting}"
+    return (
+        f"queues(queue) AS ({first} UNION ALL "
+        f"SELECT ({first} AND waiting.queue > queues.queue) FROM queues WHERE queue IS NOT NULL)"
     )
 
 

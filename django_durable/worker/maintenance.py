@@ -95,7 +95,7 @@ class Maintenance:
         for definition, count in dispatch.postpone_unknown(leases.registered_definitions()):
             logger.warning("%d runs are due, but no live worker has the workflow %s.", count, definition)
         for key, definition_ in self._definitions.items():
-            if dispatch.offer_blocked(key, definition_.fingerprint):
+            while dispatch.offer_blocked(key, definition_.fingerprint) and not self._stopped:
                 self._wake()
         recovery.forget_old_workers()
 

@@ -177,6 +177,33 @@ def test_due_runs_that_no_live_worker_has_are_pushed_back_and_reported() -> None
     assert ids(chains.claim(chains.worker())) == [known]
 
 
+def test_due_runs_that_no_live_worker_has_are_found_in_every_queue_and_priority() -> None:
+    places = [("default", 0), ("default", 7), ("mail", -3), ("night", 0)]
+    strange = [chains.start(definition="tests.gone", queue=queue, priority=priority) for queue, priority in places]
+    later = chains.start(definition="tests.gone", wakeup_at=clock.read() + timedelta(hours=1))
+
+    assert dispatch.postpone_unknown([chains.DEFINITION]) == [("tests.gone", 4)]
+
+    pushed = [chains.row(chain).wakeup_at for chain in strange]
+    assert all(moment is not None and moment > clock.read() + timedelta(seconds=20) for moment in pushed)
+    assert dispatch.postpone_unknown([chains.DEFINITION]) == []
+    assert chains.row(later).wakeup_at > clock.read() + timedelta(minutes=50)  # type: ignore[operator]
+
+
+def test_what_any_other_code_has_blocked_is_offered_but_not_what_nobodys_code_has() -> None:
+    """Codes that sort before and after the one that asks; a run that is parked for its crashes is no code's."""
+    owner = chains.worker()
+    parked = {}
+    for code in ("aaa", "mmm", "zzz", ""):
+        parked[code] = chains.owned(owner).chain_id
+        dispatch.park(owner, parked[code], blocked_by=code, delay=timedelta(hours=1))
+
+    assert dispatch.offer_blocked(chains.DEFINITION, "mmm") == 2
+    assert dispatch.offer_blocked(chains.DEFINITION, "mmm") == 0
+
+    assert set(ids(chains.claim(owner))) == {parked["aaa"], parked["zzz"]}
+
+
 def test_a_blocked_run_is_offered_to_other_code_at_once_and_not_to_the_code_that_blocked_it() -> None:
     owner = chains.worker()
     claimed = chains.owned(owner)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ import pytest
 from django.db import connection
 
 from django_durable.models import ActivityTask, Dispatch, HistoryEvent, InboxMessage, WorkflowRun
-from django_durable.store import dispatch, history, inbox, levels, recovery, runs, tasks
+from django_durable.store import clock, dispatch, history, inbox, levels, recovery, runs, tasks
 
 pytestmark = pytest.mark.django_db
 
@@ -245,6 +246,29 @@ def test_recovery_finds_the_chains_of_dead_workers_by_their_index() -> None:
 
     assert scans(plans) == []
     assert "durable_dispatch_owned" in plans
+
+
+def test_due_chains_of_unknown_code_are_found_level_by_level() -> None:
+    """Whatever sleeps is not looked at: a range of the index for each level, and its queues one by one."""
+    Dispatch.objects.filter(pk__in=[key(7), key(8)]).update(owner=None, wakeup_at=clock.read() - timedelta(minutes=1))
+
+    plans = plans_of(lambda: dispatch.postpone_unknown(["tests.other"]))
+
+    assert scans(plans) == []
+    assert re.search(r"queue\b.*=.*priority\b.*=.*wakeup_at\b.*<", plans)
+    assert re.search(r"\bqueue\b[^=]*>[^=]", plans)
+
+
+def test_blocked_chains_are_found_by_their_index_and_without_those_of_the_same_code() -> None:
+    blocked = Dispatch.objects.filter(owner=None, wakeup_at__isnull=False)
+    blocked.update(hold="blocked", blocked_by="this code")
+    _analyze()
+
+    plans = plans_of(lambda: dispatch.offer_blocked("tests.flow", "this code"))
+
+    assert scans(plans) == []
+    assert "durable_dispatch_blocked" in plans
+    assert re.search(r"definition\b.*=.*blocked_by\b.*>.*blocked_by\b.*<", plans)
 
 
 def test_histories_are_read_by_their_primary_key() -> None:
