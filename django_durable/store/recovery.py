@@ -15,7 +15,8 @@ from django_durable.models import ActivityTask, Dispatch, HistoryEvent, Worker
 from django_durable.store import clock, database, dispatch, runs, tasks
 
 BATCH = 500
-STUCK_PAUSE = timedelta(minutes=10)  # before a run that hung a worker is tried again
+STUCK_PAUSE = timedelta(minutes=10)  # before a run that hung a worker is tried again; doubled each time in a row
+LONGEST_STUCK_PAUSE = timedelta(hours=4)
 KEEP_DEAD = timedelta(days=1)  # dead workers stay visible for this long
 
 
@@ -63,10 +64,16 @@ def park_stuck(dead: list[int]) -> list[tuple[UUID, str]]:
         with database.sweeping():
             mine = dispatch.rows().filter(run_id=run_id, owner=worker).values_list("pk", flat=True)
             chain = mine.select_for_update(skip_locked=True, no_key=True).first()
-            if chain and dispatch.park(worker, chain, blocked_by="", delay=STUCK_PAUSE):
-                runs.set_blocked(run_id, blocking.stuck(where))
+            if chain:
+                block = runs.set_blocked(run_id, blocking.stuck(where))
+                dispatch.park(worker, chain, blocked_by="", delay=_stuck_pause(block.times))
                 parked.append((run_id, where))
     return parked
+
+
+def _stuck_pause(times: int) -> timedelta:
+    """Each try costs a worker: ever fewer of them for code that keeps hanging."""
+    return min(STUCK_PAUSE * 2 ** min(times - 1, 12), LONGEST_STUCK_PAUSE)
 
 
 def abandoned_tasks(dead: list[int]) -> list[ActivityTask]:

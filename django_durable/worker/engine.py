@@ -286,6 +286,8 @@ class Engine:
     def _after(self, run: OwnedRun) -> None:
         """The run has nothing more to write: what does it wait for?"""
         self.alarms.set_timer(run)
+        if run.on_trial:
+            self.parking.let_go_on(run)
         if not run.inputs:
             self.holdings.ready.pop(run.claimed.chain_id, None)
             if not run.running:
@@ -435,7 +437,7 @@ class Engine:
             job.stopping = True
         self.parking.hand_over(list(self.holdings.owned.values()))
         for run in self.holdings.owned.values():
-            if not run.inputs and not run.wants_write and not run.running:
+            if not (run.inputs or run.wants_write or run.running or run.on_trial):
                 run.idle_since = run.idle_since or 0.0
         self._bell.set()  # what can be released is, without a rest first
 

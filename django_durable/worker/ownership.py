@@ -60,6 +60,7 @@ class OwnedRun:
         "inputs",
         "instance",
         "messages",
+        "on_trial",
         "progressed",
         "running",
         "side",
@@ -88,6 +89,7 @@ class OwnedRun:
         self.busy_until = 0.0  # time.monotonic() before which its row is not tried again
         self.tries = 0  # how often its end found that something else had come first
         self.idle_since: float | None = None
+        self.on_trial = claimed.hold is not None  # parked until it has been seen to go on
         self.progressed = False
         self.stale = False  # its instance is to be replaced by a replay before the next input
 

@@ -56,7 +56,11 @@ class Parking:
         self._park(run, blocking.crashing(times), recoveries=dispatch.PARK_AFTER - 1)
 
     def let_go_on(self, run: OwnedRun) -> None:
-        """A parked run has been replayed: it goes on by itself."""
+        """A parked run has been replayed and has done what there was to do: it goes on by itself.
+
+        Not before: what blocks or hangs again in its next step must find how often it has done so.
+        """
+        run.on_trial = False
         self._flusher.persist(partial(self._take_hold_off, run))
 
     def _take_hold_off(self, run: OwnedRun) -> None:

@@ -192,13 +192,11 @@ class Taking:
         for loaded in ready:  # all of them first: what follows can fail with the database
             self._holdings.owned[loaded.run.claimed.chain_id] = loaded.run
         for loaded in ready:
-            run, claimed = loaded.run, loaded.run.claimed
-            self._suspect = self._suspect or claimed.recoveries >= dispatch.SUSPECT_AFTER
+            run = loaded.run
+            self._suspect = self._suspect or run.claimed.recoveries >= dispatch.SUSPECT_AFTER
             if loaded.error is not None:
                 self._parking.park(run, loaded.error, where=loaded.where)
             else:
-                if claimed.hold is not None:
-                    self._parking.let_go_on(run)
                 self._holdings.wake(run)
                 taken.runs.append(run)
 

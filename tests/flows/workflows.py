@@ -152,6 +152,16 @@ async def spin(ctx: Context, seconds: float) -> str:
     return "done"
 
 
+@durable.workflow
+async def spin_when_told(ctx: Context, seconds: float) -> str:
+    """Breaks the rule once it goes on from its history."""
+    word = await ctx.wait_signal(approved)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        pass
+    return word
+
+
 _versions = {"changed": "add"}
 
 

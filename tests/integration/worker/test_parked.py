@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from datetime import timedelta
 
 from django_durable import durable
 from django_durable.models import Dispatch
 from django_durable.store import clock
+from django_durable.worker import parking
 from tests.flows import workflows
 from tests.integration.worker.invariants import assert_invariants
 from tests.integration.worker.running import DEADLINE, wait_for
@@ -76,4 +78,40 @@ def test_a_parked_run_keeps_its_signals_and_counts_how_often_it_was_parked(worke
     handle.signal(workflows.approved("second"))
     make_due()
     assert handle.result(timeout=DEADLINE) == 5 + len("first")
+    assert_invariants(handle)
+
+
+def test_code_that_gets_stuck_again_and_again_is_counted_until_it_goes_on(worker, configure):
+    configure(STUCK_SECONDS=0.3)
+    handle = durable.start_workflow(workflows.spin_when_told, 3600)
+    wait_for(lambda: Dispatch.objects.filter(owner=None, epoch=1), "the run to wait for its signal")
+    handle.signal(workflows.approved("yes"))
+    for times in (1, 2, 3):
+        wait_for(lambda: (handle.status().blocked or {}).get("times") == times, f"try {times}")  # noqa: B023
+        wait_for(lambda: Dispatch.objects.filter(owner=None, hold="blocked"), "the run to be parked")
+        wakeup_at = Dispatch.objects.get().wakeup_at
+        assert wakeup_at is not None
+        assert wakeup_at - clock.read() > parking.FIRST_PAUSE * 2 ** (times - 1) - timedelta(seconds=20)
+        make_due()
+    handle.terminate()
+    assert_invariants(handle)
+
+
+def test_a_worker_that_stops_hands_over_a_parked_run_that_it_was_about_to_try(make_worker, configure, monkeypatch):
+    """Still held, it would be deaf to its messages."""
+    configure(INSTANCE_CACHE_SIZE=0)
+    first = make_worker()
+    handle = durable.start_workflow(workflows.changing, 4)
+    wait_for(lambda: Dispatch.objects.filter(owner=None, epoch=1), "the run to wait for its signal")
+    assert first.join(0) is False
+    first.stop()
+    assert first.join(DEADLINE)
+    Dispatch.objects.update(hold="blocked", blocked_by="other code", wakeup_at=clock.now())
+    second = make_worker(burst=True)
+    assert second.join(DEADLINE)
+    row = Dispatch.objects.get()
+    assert (row.owner, row.hold, row.blocked_by) == (None, None, None)
+    handle.signal(workflows.approved("yes"))
+    make_worker()
+    assert handle.result(timeout=DEADLINE) == 8
     assert_invariants(handle)

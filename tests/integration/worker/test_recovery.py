@@ -201,3 +201,19 @@ def test_a_run_that_hung_its_worker_is_parked_by_recovery_and_not_offered_to_the
     Dispatch.objects.update(wakeup_at=F("wakeup_at") - timedelta(hours=2))  # its pause is over
     handle.signal(workflows.approved("yes"))
     assert handle.result(timeout=DEADLINE) == "yes"
+
+
+def test_a_run_that_hangs_each_worker_that_tries_it_is_tried_ever_more_seldom(transactional_db):
+    handle = durable.start_workflow(workflows.echo, 1)
+    for times, minutes in enumerate((10, 20, 40, 80, 160, 240, 240), start=1):
+        dead = past_worker()
+        Worker.objects.filter(pk=dead).update(stuck_run=handle.run_id, stuck_where="flows.py:1")
+        give_to(dead, handle)
+        maintenance.recover()
+        row = Dispatch.objects.get()
+        assert (row.owner, row.hold) == (None, "blocked")
+        assert row.wakeup_at is not None
+        assert timedelta(minutes=minutes - 2) < row.wakeup_at - clock.read() <= timedelta(minutes=minutes)
+        block = handle.status().blocked
+        assert block is not None
+        assert block["times"] == times
