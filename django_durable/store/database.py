@@ -20,6 +20,7 @@ from django_durable import conf
 LOCK_TIMEOUT = 0.2  # seconds; how long a statement of the engine waits for a lock that somebody else holds
 
 _sqlite_writer = threading.RLock()
+_losses = 0
 
 
 def alias() -> str:
@@ -179,8 +180,19 @@ def is_usable() -> bool:
     return True
 
 
+def losses() -> int:
+    """Grows whenever a connection of this process has turned out broken: others may be, without knowing it yet."""
+    return _losses
+
+
+def count_loss() -> None:
+    global _losses
+    _losses += 1
+
+
 def discard() -> None:
     """Drop this thread's connection whatever state it is in."""
+    count_loss()
     own = connection()
     try:
         own.close()

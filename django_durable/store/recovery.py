@@ -73,7 +73,8 @@ def park_stuck(dead: list[int]) -> list[tuple[UUID, str]]:
 
 def _stuck_pause(times: int) -> timedelta:
     """Each try costs a worker: ever fewer of them for code that keeps hanging."""
-    return min(STUCK_PAUSE * 2 ** min(times - 1, 12), LONGEST_STUCK_PAUSE)
+    doubled: int = 2 ** min(times - 1, 12)
+    return min(STUCK_PAUSE * doubled, LONGEST_STUCK_PAUSE)
 
 
 def abandoned_tasks(dead: list[int]) -> list[ActivityTask]:

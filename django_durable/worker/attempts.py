@@ -185,7 +185,10 @@ def _limit_idle_time() -> None:
 
 
 def refresh_connections() -> None:
-    """Close what has broken while this thread had nothing to do, so that the activity opens it anew."""
+    """Close what has broken while this thread did not look, so that the activity opens it anew.
+
+    After an outage every thread has a broken connection; found one by one, they would use an activity's retries up.
+    """
     for own in _open_connections():
         if own.errors_occurred or not own.is_usable():
             own.close()
@@ -196,6 +199,8 @@ def release_connections() -> None:
     """After a job: give pooled connections back, drop broken ones, forget the queries that DEBUG collects."""
     for own in _open_connections():
         own.queries_log.clear()
+        if own.errors_occurred and not own.is_usable():
+            database.count_loss()
         if own.errors_occurred or own.settings_dict["OPTIONS"].get("pool") or not own.get_autocommit():
             own.close()
             own.errors_occurred = False

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from django_durable.store import database
 from django_durable.worker import attempts
 from django_durable.worker.jobs import Finished, Job
 
 HELP_SECONDS = 0.001  # between two looks at jobs that wait although threads are awake
 QUICK_JOBS = 4  # taken within that time: more threads would not help
-STALE_SECONDS = 5.0  # without a job, after which a thread asks its connections whether they still live
+STALE_SECONDS = 5.0  # without a job, after which a thread asks its connections whether they still live; or a loss
 IDLE_SECONDS = 60.0  # after which a thread without work closes its database connections
 
 Done = Callable[[Finished], None]
@@ -94,11 +95,12 @@ class ThreadExecutor:
 
     def _work(self) -> None:
         attempts.watch_connections()
-        rested = time.monotonic()
+        rested, losses = time.monotonic(), database.losses()
         while not self._closed:
             job = self._next()
             if job is not None:
-                if time.monotonic() - rested > STALE_SECONDS:
+                if time.monotonic() - rested > STALE_SECONDS or database.losses() != losses:
+                    losses = database.losses()
                     attempts.refresh_connections()
                 finished = attempts.execute(job)
                 with self._lock:

@@ -14,7 +14,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.db import transaction
+from django.db import connection, transaction
 
 from django_durable import ApplicationError, Retry, RetryAfter, durable
 from tests.flows.models import Entry
@@ -270,3 +270,14 @@ def cancel_after_commit(key: str) -> str:
     cancel = functools.partial(durable.cancel_workflow, durable.current_activity().workflow_id)
     transaction.on_commit(cancel)
     return key
+
+
+@durable.activity(retry=FAST)
+def break_connection_once(key: str) -> int:
+    """Its first attempt loses its connection to PostgreSQL and fails with it."""
+    attempt = durable.current_activity().attempt
+    if attempt == 1:
+        note("broken", key)
+        connection.connection.close()
+    note("whole", key)
+    return attempt

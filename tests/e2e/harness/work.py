@@ -9,7 +9,7 @@ from typing import Any
 
 from django_durable import durable
 from django_durable.client import WorkflowHandle
-from django_durable.history.status import Status
+from django_durable.history.status import CLOSED, Status
 from django_durable.models import WorkflowRun
 from tests.e2e.harness import waiting
 from tests.flows import workflows
@@ -47,14 +47,22 @@ class Work:
         return sum(self.steps.values())
 
     def wait(self, *, seconds: float, check: Any = None) -> None:
-        """Wait until every run has completed. ``check()`` may raise meanwhile."""
+        """Wait until every run has completed. ``check()`` may raise meanwhile. One that ends otherwise never will."""
 
         def done() -> bool:
             if check is not None:
                 check()
+            lost = self.statuses().keys() & CLOSED - {Status.COMPLETED}
+            assert not lost, f"a run has not completed: {self.describe()}; {self.failures()}"
             return self.unfinished() == 0
 
         waiting.until(done, "the runs to complete", seconds=seconds, tell=self.describe, step=0.2)
+
+    def failures(self) -> list[str]:
+        """What made runs fail."""
+        ids = [handle.run_id for handle in self.handles.values()]
+        failed = WorkflowRun.objects.failed().filter(pk__in=ids)
+        return [f"{run.workflow_id}: {run.failure}" for run in failed]
 
     def describe(self) -> str:
         found = ", ".join(f"{count} {status}" for status, count in sorted(self.statuses().items()))

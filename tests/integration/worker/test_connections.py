@@ -12,6 +12,7 @@ from django.db import OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_durable import durable
+from django_durable.store import database
 from django_durable.worker.ownership import OwnedRun
 from django_durable.worker.parking import Parking
 from tests.flows import workflows
@@ -41,6 +42,35 @@ def test_a_worker_survives_the_end_of_all_its_connections(worker):
     for _ in range(3):
         assert end_all_other_connections()
         assert durable.start_workflow(workflows.chain, 2).result(timeout=DEADLINE) == 2
+
+
+@pytest.mark.postgres
+def test_connections_that_broke_while_their_threads_had_nothing_to_do_cost_no_attempts(worker, make_gate):
+    """Each thread has its own; by and by they would use up the attempts of one activity."""
+    gate = make_gate("warm")
+    warm = durable.start_workflow(workflows.gather_at_gate, "warm", 4)
+    wait_for(partial(effects, 4), "every thread to connect")
+    gate.set()
+    assert warm.result(timeout=DEADLINE) == 4
+    end_all_other_connections()
+    handles = [durable.start_workflow(workflows.effects, str(number), 4, 0.02) for number in range(8)]
+    for handle in handles:
+        handle.result(timeout=DEADLINE)
+    assert set(Entry.objects.values_list("attempt", flat=True)) == {1}
+    assert_all_invariants(handles)
+
+
+@pytest.mark.postgres
+def test_an_activity_that_finds_its_connection_broken_warns_the_other_threads(worker, make_gate):
+    gate = make_gate("both")
+    warm = durable.start_workflow(workflows.gather_at_gate, "both", 3)
+    wait_for(partial(effects, 3), "the threads to connect")
+    before = database.losses()
+    handle = durable.start_workflow(workflows.call, "flows.break_connection_once", ["k"])
+    assert handle.result(timeout=DEADLINE) == 2
+    assert database.losses() > before
+    gate.set()
+    assert warm.result(timeout=DEADLINE) == 3
 
 
 @pytest.mark.postgres
