@@ -7,11 +7,13 @@ import importlib.metadata
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
-from django.db import connections
+from django.db import connections, router
 
 from django_durable import conf
+from django_durable.definitions.registry import registry
 
 TAG = "durable"
 
@@ -19,6 +21,7 @@ TRANSPORTS = ("polling", "postgres")  # those of django_durable.transports, whic
 
 SQLITE_TIMEOUT = 20  # seconds; Django's own 5 is too short for several processes that write
 PSYCOPG_POOL_SIZE = 4  # psycopg_pool's min_size, which is its max_size too unless that is given
+SHOWN = 3  # names in a message
 OTHER_DISTRIBUTION = "django-durable"  # another project on PyPI that installs a package of the same name
 
 
@@ -142,6 +145,26 @@ def check_distribution(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def check_routers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """durable.W004: models that an atomic activity cannot write, because a router sends them elsewhere."""
+    alias = _alias()
+    atomic = sorted(one.name for one in registry.activities() if one.options.atomic)
+    if alias is None or not atomic or len(list(connections)) < 2 or not getattr(settings, "DATABASE_ROUTERS", None):
+        return []
+    places = {model._meta.label: router.db_for_write(model) for model in apps.get_models() if model._meta.managed}
+    elsewhere = sorted(f"{label} on {place!r}" for label, place in places.items() if place != alias)
+    if not elsewhere:
+        return []
+    return [
+        Warning(
+            f"DATABASE_ROUTERS sends writes of {_some(elsewhere)}, but atomic activities ({_some(atomic)}) commit on "
+            f"{alias!r}, and are refused a write anywhere else.",
+            hint="Write such models in activities without atomic=True. Silence this once no atomic activity does.",
+            id="durable.W004",
+        )
+    ]
+
+
 ALL = (
     check_names,
     check_values,
@@ -151,6 +174,7 @@ ALL = (
     check_pool,
     check_mysql,
     check_distribution,
+    check_routers,
 )
 
 
@@ -182,6 +206,12 @@ def _vendor() -> str:
 def _options() -> dict[str, Any]:
     alias = _alias()
     return connections[alias].settings_dict.get("OPTIONS") or {} if alias else {}
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few of many names."""
+    shown = ", ".join(names[:SHOWN])
+    return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown
 
 
 def _is_in_memory() -> bool:

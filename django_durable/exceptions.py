@@ -18,6 +18,7 @@
     ├── WouldWaitForever               a waiting verb inside an open ``atomic()``
     ├── NonDeterminismError            code asked for something else than history holds
     ├── UnsupportedInWorkflow          a call that cannot be replayed
+    ├── ForeignWrite                   an atomic activity wrote to another database than the workflows'
     ├── FailureError                   what arrives inside a workflow
     │   └── ActivityError
     └── ApplicationError               what activities raise to say more than a plain exception
@@ -132,6 +133,10 @@ class NonDeterminismError(DurableError):
 
 class UnsupportedInWorkflow(DurableError):
     """Workflow code called something that cannot be replayed. The message names the right way."""
+
+
+class ForeignWrite(DurableError):
+    """An atomic activity wrote to another database than the one that its completion is committed to."""
 
 
 class FailureError(DurableError):

@@ -4,6 +4,7 @@
 ``DURABLE_TEST_SETTINGS`` is the ``DURABLE`` dict as JSON, for worker processes that tests start.
 ``DURABLE_TEST_LOCAL_TIME`` names a time zone: the project then keeps local time, as ``USE_TZ = False`` has it.
 ``DURABLE_TEST_CONNECTION_TIME_ZONE`` is the ``TIME_ZONE`` of the database.
+``DURABLE_TEST_ARCHIVE_URL`` adds a second database, ``archive``.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["TEST"] = {"NAME": str(DIRECTORY / f"test{SUFFIX}.sqlite3")}
 else:
     DATABASES["default"]["TEST"] = {"NAME": f"test_durable{SUFFIX}"}
+if "DURABLE_TEST_ARCHIVE_URL" in os.environ:
+    DATABASES["archive"] = database.from_url(os.environ["DURABLE_TEST_ARCHIVE_URL"])
 
 SECRET_KEY = "tests only"
 MIDDLEWARE = example.MIDDLEWARE

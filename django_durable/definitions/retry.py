@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django_durable.exceptions import ApplicationError, DefinitionError, PayloadError
+from django_durable.exceptions import ApplicationError, DefinitionError, ForeignWrite, PayloadError
 
 logger = logging.getLogger("django_durable")
 
@@ -57,7 +57,7 @@ class Retry:
         """Whether there is another attempt after ``failed_attempts`` of which the last raised ``error``."""
         if self.max_attempts is not None and failed_attempts >= self.max_attempts:
             return False
-        if isinstance(error, PayloadError):  # the same value would be refused again
+        if isinstance(error, PayloadError | ForeignWrite):  # the same would be refused again
             return False
         if isinstance(error, ApplicationError) and error.non_retryable:
             return False

@@ -20,6 +20,7 @@ from django_durable.exceptions import DurableError, RetryAfter
 from django_durable.history import failures
 from django_durable.payloads import payload
 from django_durable.store import database, flush, outcomes
+from django_durable.worker import foreign
 from django_durable.worker.jobs import Finished, Job
 
 READ_BACK_PAUSE = 0.2
@@ -115,7 +116,8 @@ def _execute_atomic(job: Job) -> Finished:
         with database.writing(durable=True):
             _limit_idle_time()
             args, kwargs = job.definition.decode_input(job.input)
-            value = job.definition.function(*args, **kwargs)
+            with foreign.Refusal(job.definition.name):
+                value = job.definition.function(*args, **kwargs)
             _check_not_rolled_back(job)
             result = payload.dump(job.definition.encode_result(value))
             own = outcomes.record_success(job.claim, result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import functools
 import os
@@ -281,3 +282,36 @@ def break_connection_once(key: str) -> int:
         connection.connection.close()
     note("whole", key)
     return attempt
+
+
+def write_to(alias: str, key: str, way: str) -> int:
+    """Write here and to another database, or only read there."""
+    note("here", key)
+    elsewhere = Entry.objects.using(alias)
+    match way:
+        case "read":
+            return elsewhere.count()
+        case "in a transaction":
+            with transaction.atomic(using=alias):
+                elsewhere.create(kind="elsewhere", key=key)
+        case "in silence":
+            with contextlib.suppress(Exception):
+                elsewhere.create(kind="elsewhere", key=key)
+        case "another error":
+            try:
+                elsewhere.create(kind="elsewhere", key=key)
+            except Exception as error:
+                raise ConnectionError("the other database") from error
+        case _:
+            elsewhere.create(kind="elsewhere", key=key)
+    return 0
+
+
+@durable.activity(atomic=True, retry=FAST)
+def write_to_atomically(alias: str, key: str, way: str) -> int:
+    return write_to(alias, key, way)
+
+
+@durable.activity(retry=FAST)
+def write_to_both(alias: str, key: str) -> int:
+    return write_to(alias, key, "simply")

@@ -15,6 +15,7 @@ from django.test import override_settings
 
 from django_durable import apps as durable_apps
 from django_durable import checks, conf
+from django_durable.definitions.registry import Registry
 from django_durable.definitions.registry import registry as definitions
 from django_durable.payloads import limits
 
@@ -230,3 +231,33 @@ def test_names_use_the_label_of_the_app_that_holds_the_module() -> None:
     assert durable_apps._label_of("django_durable.workflows") == "durable"
     assert durable_apps._label_of("nobody.workflows") is None
     assert definitions._label_of is durable_apps._label_of
+
+
+class Archived:
+    """A router that keeps one app's models in the archive."""
+
+    def db_for_write(self, model: Any, **hints: Any) -> str | None:
+        return "archive" if model._meta.app_label == "shop" else None
+
+
+def test_models_that_a_router_sends_elsewhere_are_named_beside_the_atomic_activities(databases: Any) -> None:
+    databases(SQLITE, archive=SQLITE)
+    with override_settings(DATABASE_ROUTERS=[Archived()]):
+        [message] = found()
+        assert message.id == "durable.W004"
+        assert "shop.Order on 'archive'" in message.msg
+        assert "flows." in message.msg
+        assert "'default'" in message.msg
+
+
+def test_routers_are_no_trouble_without_a_second_database_or_atomic_activities(
+    databases: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    databases(SQLITE, archive=SQLITE)
+    assert ids() == []
+    with override_settings(DATABASE_ROUTERS=[Archived()]):
+        with monkeypatch.context() as plain:
+            plain.setattr(checks, "registry", Registry())
+            assert ids() == []
+        databases(SQLITE)
+        assert ids() == []

@@ -117,14 +117,18 @@ def test_steps_claims_and_releases_do_not_write_the_run_row(session: Session) ->
 
 
 @pytest.mark.postgres
-def test_the_dispatch_table_has_two_indexes_and_both_are_partial(session: Session) -> None:
-    definitions = session.execute(
-        "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'durable_dispatch'::regclass "
-        "AND NOT indisprimary"
+def test_each_index_of_the_dispatch_table_holds_only_the_rows_that_it_is_for(session: Session) -> None:
+    """Two of them for waiting and for owned chains; the third is empty while nothing is blocked."""
+    conditions = session.execute(
+        "SELECT indexrelid::regclass::text, pg_get_expr(indpred, indrelid) FROM pg_index "
+        "WHERE indrelid = 'durable_dispatch'::regclass AND NOT indisprimary ORDER BY 1"
     )
 
-    assert len(definitions) == 2
-    assert all(" WHERE " in definition for (definition,) in definitions)
+    assert dict(conditions) == {
+        "durable_dispatch_blocked": "(blocked_by IS NOT NULL)",
+        "durable_dispatch_due": "((owner IS NULL) AND (wakeup_at IS NOT NULL))",
+        "durable_dispatch_owned": "(owner IS NOT NULL)",
+    }
 
 
 @pytest.mark.postgres
