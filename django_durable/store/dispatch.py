@@ -116,10 +116,8 @@ def claim(
 
 def _claimed(row: Sequence[Any]) -> Claimed:
     """A claim from its row as the driver gives it."""
-    chain, run, *known, claimed_at, after = row
-    moments = [clock.as_moment(claimed_at), clock.as_moment(after) if after is not None else None]
-    values: list[Any] = [database.as_uuid(chain), database.as_uuid(run), *known, *moments]
-    return Claimed(*values)
+    values: list[Any] = [clock.as_moment(value) if isinstance(value, datetime) else value for value in row[2:]]
+    return Claimed(database.as_uuid(row[0]), database.as_uuid(row[1]), *values)
 
 
 _CLAIM = f"""
