@@ -8,16 +8,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 from django_durable import conf, instrumentation
 from django_durable.client import messaging
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.history import events
-from django_durable.store import clock, database, delivery, dispatch, flush, inbox, leases, tasks
+from django_durable.store import clock, database, delivery, flush, leases
 from django_durable.worker.alarms import Alarms
+from django_durable.worker.auditing import Auditor
 from django_durable.worker.draining import Drainer
 from django_durable.worker.executors import Slots
 from django_durable.worker.flushing import Flusher
@@ -27,6 +26,7 @@ from django_durable.worker.jobs import Finished, Job
 from django_durable.worker.loading import Loader
 from django_durable.worker.ownership import Draft, Input, OwnedRun
 from django_durable.worker.parking import Parking
+from django_durable.worker.releasing import Releaser
 from django_durable.worker.results import Results
 from django_durable.worker.taking import Taking
 from django_durable.worker.watchdog import Watchdog
@@ -37,7 +37,6 @@ MAX_EVENTS = 1_000  # of one flush: larger ones make every run of this worker wa
 MAX_BYTES = 1_000_000
 MAX_RUNS = 256
 BUSY_PAUSES = (0.05, 2.0)  # seconds, with jitter, before a run whose row somebody holds is tried again
-LOCAL_SECONDS = 60.0  # after which a running local activity gets a task row, so that its run can be released
 LAG = 0.05  # seconds of lateness that are worth telling
 LONGEST_REST = 1.0
 RESTS_PER_LEASE = 9  # at least: the heartbeat takes an engine that makes no step for a third of the lease to hang
@@ -94,6 +93,17 @@ class Engine:
             activities=activities,
             longest_poll=longest_poll,
         )
+        self._releaser = Releaser(
+            worker,
+            holdings=self.holdings,
+            cache=cache,
+            taking=self.taking,
+            time=self.time,
+            lost=self._lose,
+        )
+        self.auditor = Auditor(
+            worker, holdings=self.holdings, flusher=self._flusher, parking=self.parking, lost=self._lose
+        )
 
     def gives_up(self) -> bool:
         """Asked again and again while the database does not answer: waiting for it is progress too."""
@@ -128,7 +138,7 @@ class Engine:
         if batch:
             self._flush(batch)
         self._report()
-        self._release()
+        self._releaser.release(draining=self.draining)
 
     def is_idle(self) -> bool:
         """Whether nothing is owned, executed or still to be told."""
@@ -303,7 +313,7 @@ class Engine:
         run.tries += 1
         self.parking.prepare_again(run, draft, result)
         if not self.parking.still_ours(run):
-            self._gone(run, result)
+            self._lose(run)
             return
         error = self._loader.reload(run)
         if error is not None:
@@ -318,6 +328,9 @@ class Engine:
         self.holdings.wake(run)
 
     def _gone(self, run: OwnedRun, result: flush.Result) -> None:
+        self._lose(run)
+
+    def _lose(self, run: OwnedRun) -> None:
         """Not ours any more: terminated, or taken over while this worker slept."""
         draft, run.draft = run.draft, Draft()
         run.side = []
@@ -355,78 +368,7 @@ class Engine:
         for chain in woken:
             messaging.hint(chain)
 
-    @property
-    def wants_audit(self) -> bool:
-        """Whether the database was away while something was written."""
-        return self._flusher.met_outage
-
-    def audit(self) -> None:
-        """Compare what the database says is ours with what we know.
-
-        Replies to claims and releases can be lost, and so can they themselves when the server crashes.
-        """
-        self._flusher.met_outage = False
-        with leases.fenced(self.worker):
-            owned, held = dispatch.owned(self.worker), tasks.held_by(self.worker)
-            strays = [chain for chain, epoch in owned.items() if not self._knows(chain, epoch)]
-            dispatch.give_up(self.worker, strays)
-            for task in held - self._held():
-                tasks.give_back(task)
-        self._hand_over_old(time.monotonic() - LOCAL_SECONDS)
-        for run in list(self.holdings.owned.values()):
-            if owned.get(run.claimed.chain_id) != run.claimed.epoch:
-                self._gone(run, flush.Result(verdicts={}))
-
-    def _hand_over_old(self, before: float) -> None:
-        """A local activity that lasts must not pin its run in this worker's memory."""
-        self.parking.hand_over(
-            [run for run in self.holdings.owned.values() if any(job.started < before for job in run.running.values())]
-        )
-
-    def _knows(self, chain: UUID, epoch: int) -> bool:
-        run = self.holdings.owned.get(chain)
-        return run is not None and run.claimed.epoch == epoch
-
-    def _held(self) -> set[tasks.Held]:
-        """Tasks that are executed here or whose outcome is still to be written."""
-        held = {job.held for job in self.holdings.jobs if job.held is not None} | set(self.holdings.reports)
-        for run in self.holdings.owned.values():
-            held |= {one.held for one in (*run.inputs, *run.draft.applied) if one.held is not None}
-        return held
-
-    # Release
-
-    def _release(self) -> None:
-        """Give back runs that have had nothing in flight for a while, then look whether a message came meanwhile."""
-        linger = 0.0 if self.draining or self.taking.wants_quiet else conf.current().LINGER_SECONDS
-        before = time.monotonic() - linger
-        idle = [run for run in self.holdings.owned.values() if run.idle_since is not None and run.idle_since <= before]
-        soon = self.time.now() + timedelta(seconds=linger)
-        idle = [run for run in idle if self.draining or not run.timer or run.timer[0] > soon]
-        if not idle:
-            return
-        with leases.fenced(self.worker, flushed=False):
-            released = dispatch.release(
-                self.worker,
-                [
-                    dispatch.Release(
-                        run.claimed.chain_id, run.claimed.epoch, run.timer[0] if run.timer else None, run.progressed
-                    )
-                    for run in idle
-                ],
-            )
-        owned = dispatch.owned(self.worker) if len(released) < len(idle) else {}
-        for run in idle:
-            if run.claimed.chain_id in released:
-                self.holdings.drop(run)
-                self._cache.keep(run.claimed, run.instance)
-            elif owned.get(run.claimed.chain_id) == run.claimed.epoch:
-                run.idle_since = time.monotonic()  # somebody is ending it: the next round knows
-            else:
-                self._gone(run, flush.Result(verdicts={}))
-        waiting = inbox.read(released)
-        if waiting and dispatch.make_due(list(waiting)):
-            self.taking.pace.hurry()
+    # Stopping
 
     def drain(self) -> None:
         """Stop taking, and hand over what is owned: running activities go on here as task rows."""

@@ -194,7 +194,7 @@ class Worker:
                     leases.announce_stopping(engine.worker)
                     engine.drain()
                 if self._should_audit(engine, next_audit):
-                    engine.audit()
+                    engine.auditor.audit()
                     next_audit = time.monotonic() + AUDIT_SECONDS
                 engine.cycle()
                 if self._is_done(engine):
@@ -204,7 +204,7 @@ class Worker:
                 next_audit = 0.0
 
     def _should_audit(self, engine: Engine, next_audit: float) -> bool:
-        if time.monotonic() >= next_audit or engine.wants_audit:
+        if time.monotonic() >= next_audit or engine.auditor.is_wanted:
             return True
         return self._heartbeat.declared_dead == engine.worker
 

@@ -1,0 +1,70 @@
+"""Giving back runs that have nothing in flight, so that they cost no worker anything while they sleep."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from django_durable import conf
+from django_durable.store import clock, dispatch, inbox, leases
+from django_durable.worker.holdings import Holdings
+from django_durable.worker.instances import InstanceCache
+from django_durable.worker.ownership import OwnedRun
+from django_durable.worker.taking import Taking
+
+
+class Releaser:
+    """Releases what has been idle for ``LINGER_SECONDS``: the next result or message often comes at once."""
+
+    def __init__(
+        self,
+        worker: int,
+        *,
+        holdings: Holdings,
+        cache: InstanceCache,
+        taking: Taking,
+        time: clock.Estimate,
+        lost: Callable[[OwnedRun], None],
+    ) -> None:
+        """``lost`` is told of runs that turn out not to be this worker's any more."""
+        self._worker = worker
+        self._holdings = holdings
+        self._cache = cache
+        self._taking = taking
+        self._time = time
+        self._lost = lost
+
+    def release(self, *, draining: bool) -> None:
+        """Give idle runs back, then look whether a message came meanwhile."""
+        linger = 0.0 if draining or self._taking.wants_quiet else conf.current().LINGER_SECONDS
+        idle = self._idle(linger, draining=draining)
+        if not idle:
+            return
+        with leases.fenced(self._worker, flushed=False):
+            released = dispatch.release(self._worker, [_release_of(run) for run in idle])
+        owned = dispatch.owned(self._worker) if len(released) < len(idle) else {}
+        for run in idle:
+            if run.claimed.chain_id in released:
+                self._holdings.drop(run)
+                self._cache.keep(run.claimed, run.instance)
+            elif owned.get(run.claimed.chain_id) == run.claimed.epoch:
+                run.idle_since = time.monotonic()  # somebody is ending it: the next round knows
+            else:
+                self._lost(run)
+        waiting = inbox.read(released)  # after the commit: a look inside the transaction would prove nothing
+        if waiting and dispatch.make_due(list(waiting)):
+            self._taking.pace.hurry()
+
+    def _idle(self, linger: float, *, draining: bool) -> list[OwnedRun]:
+        """Runs that have been idle for that long, apart from those whose timer is about to fire."""
+        before = time.monotonic() - linger
+        soon = self._time.now() + timedelta(seconds=linger)
+        idle = [run for run in self._holdings.owned.values() if run.idle_since is not None and run.idle_since <= before]
+        return [run for run in idle if draining or not run.timer or run.timer[0] > soon]
+
+
+def _release_of(run: OwnedRun) -> dispatch.Release:
+    return dispatch.Release(
+        run.claimed.chain_id, run.claimed.epoch, run.timer[0] if run.timer else None, run.progressed
+    )
