@@ -16,7 +16,7 @@ from django_durable.definitions.workflow import WorkflowCall, WorkflowDefinition
 from django_durable.exceptions import DurableError, WorkflowAlreadyStarted
 from django_durable.history import events
 from django_durable.history.status import Status
-from django_durable.store import database, identifiers, runs
+from django_durable.store import database, identifiers, runs, starts
 
 START_TRIES = 5  # the run in the way may end between the insert and the look at it
 
@@ -46,7 +46,7 @@ def start_workflows(calls: Iterable[WorkflowCall]) -> list[handle.WorkflowHandle
     started: dict[UUID, UUID] = {}
     with database.writing():
         plain = [new for definition, new in wanted if definition.options.workflow_id is None]
-        runs.insert_many(plain)
+        starts.insert_many(plain)
         # In the order of the ids, so that two bulk starts cannot wait for each other.
         named = [pair for pair in wanted if pair[0].options.workflow_id is not None]
         for definition, new in sorted(named, key=lambda pair: pair[1].workflow_id):
@@ -58,10 +58,10 @@ def start_workflows(calls: Iterable[WorkflowCall]) -> list[handle.WorkflowHandle
     ]
 
 
-def _new_run(definition: WorkflowDefinition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> runs.NewRun:
+def _new_run(definition: WorkflowDefinition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> starts.NewRun:
     options = definition.options
     run_id = identifiers.uuid7()
-    return runs.NewRun(
+    return starts.NewRun(
         run_id=run_id,
         workflow_id=options.workflow_id or str(run_id),
         name=definition.name,
@@ -76,11 +76,11 @@ def _new_run(definition: WorkflowDefinition[..., Any], args: tuple[Any, ...], kw
     )
 
 
-def _insert(new: runs.NewRun, definition: WorkflowDefinition[..., Any]) -> UUID:
+def _insert(new: starts.NewRun, definition: WorkflowDefinition[..., Any]) -> UUID:
     """Insert the run, or find the one that its policy accepts in its place; returns the run id."""
     for _ in range(START_TRIES):
         with database.writing():
-            if runs.insert(new):
+            if starts.insert(new):
                 if definition.options.workflow_id is not None:
                     _check_reuse(new, definition.options.on_reuse)
                 return new.run_id
@@ -102,7 +102,7 @@ def _insert(new: runs.NewRun, definition: WorkflowDefinition[..., Any]) -> UUID:
     raise DurableError(f"Workflow {new.workflow_id!r} could not be started: its id keeps being taken and given up.")
 
 
-def _check_reuse(new: runs.NewRun, on_reuse: str) -> None:
+def _check_reuse(new: starts.NewRun, on_reuse: str) -> None:
     """Raise, and so undo the insert, if the id's last run forbids another one."""
     if on_reuse == "allow":
         return

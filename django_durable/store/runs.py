@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
 from django.db.models import OuterRef, Subquery
 
-from django_durable.history import blocking, codec, events
+from django_durable.history import blocking, events
 from django_durable.history.status import CLOSED, Status
 from django_durable.models import (
     ActivityOutcome,
     ActivityTask,
     Dispatch,
-    HistoryEvent,
     InboxMessage,
     WorkflowRun,
 )
-from django_durable.payloads import payload
 from django_durable.querysets import RunQuerySet
 from django_durable.store import clock, database, dispatch, history
-
-
-class NewRun(NamedTuple):
-    """A run on its way to the tables."""
-
-    run_id: UUID
-    workflow_id: str
-    name: str
-    version: str
-    fingerprint: str
-    definition: str
-    queue: str
-    priority: int
-    started: events.RunStarted
 
 
 class Ending(NamedTuple):
@@ -51,99 +34,6 @@ class Ending(NamedTuple):
 
 def rows() -> RunQuerySet:
     return WorkflowRun.objects.using(database.alias())
-
-
-def insert(new: NewRun) -> bool:
-    """Start a run in the caller's transaction. False: its workflow id belongs to an open run.
-
-    Meeting an uncommitted run of the same id, or one that is just closing, this waits for that transaction's end.
-    """
-    return bool(insert_many([new]))
-
-
-def insert_many(new: Sequence[NewRun]) -> list[UUID]:
-    """Start runs; returns the ids of those whose workflow id was free."""
-    if not new:
-        return []
-    return _insert_at_once(new) if database.is_postgres() else _insert_each(new)
-
-
-_START = f"""
-WITH wanted AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(%s::json) AS row(
-        run_id uuid, workflow_id text, name text, version text, fingerprint text, definition text, queue text,
-        priority smallint, input text, event text, schema smallint)),
-run AS (
-    INSERT INTO {WorkflowRun._meta.db_table} (id, chain_id, workflow_id, open_workflow_id, name, version, fingerprint,
-        queue, priority, status, input, created_at)
-    SELECT run_id, run_id, workflow_id, workflow_id, name, version, fingerprint, queue, priority, '{Status.RUNNING}',
-        input, {{now}}
-    FROM wanted ON CONFLICT (open_workflow_id) DO NOTHING RETURNING id, created_at),
-chain AS (
-    INSERT INTO {Dispatch._meta.db_table} (chain_id, run_id, queue, priority, definition, wakeup_at, epoch, closing,
-        recoveries)
-    SELECT run_id, run_id, queue, priority, definition, created_at, 0, false, 0 FROM wanted JOIN run ON id = run_id),
-event AS (
-    INSERT INTO {HistoryEvent._meta.db_table} (run_id, sequence, type, schema, time, data)
-    SELECT run_id, 1, 'RunStarted', schema, created_at, event FROM wanted JOIN run ON id = run_id)
-SELECT id FROM run
-"""
-
-
-def _insert_at_once(new: Sequence[NewRun]) -> list[UUID]:
-    """One statement: a start costs its caller one round trip."""
-    records = [
-        run._asdict()
-        | {
-            "started": None,
-            "input": payload.dump(run.started.input),
-            "event": codec.encode(run.started).decode(),
-            "schema": codec.SCHEMA,
-        }
-        for run in new
-    ]
-    now, params = clock.sql()
-    found = database.select(_START.format(now=now), [msgspec.json.encode(records).decode(), *params])
-    return [row[0] for row in found]
-
-
-def _insert_each(new: Sequence[NewRun]) -> list[UUID]:
-    now = clock.read()
-    rows().bulk_create([_run_row(run, now) for run in new], ignore_conflicts=True)
-    ids = [run.run_id for run in new]
-    inserted = set(rows().filter(pk__in=ids).values_list("pk", flat=True))
-    free = [run for run in new if run.run_id in inserted]
-    dispatch.rows().bulk_create([_dispatch_row(run, now) for run in free])
-    history.append([history.Row.of(run.run_id, 1, now, run.started) for run in free])
-    return [run.run_id for run in free]
-
-
-def _run_row(new: NewRun, now: datetime) -> WorkflowRun:
-    return WorkflowRun(
-        id=new.run_id,
-        chain_id=new.run_id,
-        workflow_id=new.workflow_id,
-        open_workflow_id=new.workflow_id,
-        name=new.name,
-        version=new.version,
-        fingerprint=new.fingerprint,
-        queue=new.queue,
-        priority=new.priority,
-        status=Status.RUNNING,
-        input=payload.dump(new.started.input),
-        created_at=now,
-    )
-
-
-def _dispatch_row(new: NewRun, now: datetime) -> Dispatch:
-    return Dispatch(
-        chain_id=new.run_id,
-        run_id=new.run_id,
-        queue=new.queue,
-        priority=new.priority,
-        definition=new.definition,
-        wakeup_at=now,
-    )
 
 
 def close(endings: Sequence[Ending]) -> None:
@@ -173,7 +63,8 @@ tasks AS (
 outcomes AS (
     DELETE FROM {ActivityOutcome._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended))
 UPDATE {WorkflowRun._meta.db_table} AS run
-SET status = ended.status, open_workflow_id = NULL, result = ended.result, failure = ended.failure, blocked = NULL,
+SET status = ended.status, open_workflow_id = NULL, open_subject = NULL, result = ended.result,
+    failure = ended.failure, blocked = NULL,
     started_at = dispatched.started_at, closed_at = {{now}}
 FROM ended LEFT JOIN dispatched ON dispatched.chain_id = ended.chain_id
 WHERE run.id = ended.run_id
@@ -193,6 +84,7 @@ def _close_each(endings: Sequence[Ending]) -> None:
         rows().filter(pk=ending.run_id).update(
             status=ending.status,
             open_workflow_id=None,
+            open_subject=None,
             result=ending.result,
             failure=ending.failure,
             blocked=None,
