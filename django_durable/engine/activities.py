@@ -113,6 +113,21 @@ class Activities:
                 )
             )
 
+    # Looking
+
+    def describe(self, future: asyncio.Future[Any]) -> str | None:
+        """What a wait for ``future`` is, if it is one for an activity."""
+        pending = self._awaited(future)
+        return f"activity {pending.command.definition.name}" if pending else None
+
+    def place(self, future: asyncio.Future[Any] | None) -> str:
+        """``file:line`` that called the activity of ``future``, if it is known."""
+        pending = self._awaited(future)
+        return pending.command.where if pending else ""
+
+    def _awaited(self, future: asyncio.Future[Any] | None) -> Pending | None:
+        return next((pending for pending in self.pending.values() if pending.future is future), None)
+
     # Calls that never began
 
     def unstarted(self) -> list[str]:

@@ -19,12 +19,19 @@ def closing_command(
     verdict = state.recorder.verdict
     if verdict is not None:
         return _fail(definition, state, verdict)
-    if main is None or not main.done():
+    handlers = state.handlers
+    if main is None or not main.done() or handlers.open:
         return None
+    if handlers.error is not None:
+        return _fail(definition, state, handlers.error)
     if main.cancelled():
-        return _cancelled(definition, state, main, reason)
+        return _cancelled(definition, state, reason)
     error = main.exception()
-    return _complete(definition, state, main.result()) if error is None else _fail(definition, state, error)
+    if error is not None:
+        return _fail(definition, state, error)
+    if handlers.cancelled:
+        return _cancel(definition, state, reason or "")
+    return _complete(definition, state, main.result())
 
 
 def _complete(definition: WorkflowDefinition[..., Any], state: RunState, result: Any) -> Command:
@@ -37,20 +44,14 @@ def _complete(definition: WorkflowDefinition[..., Any], state: RunState, result:
     )
 
 
-def _cancelled(
-    definition: WorkflowDefinition[..., Any], state: RunState, main: asyncio.Task[Any], reason: str | None
-) -> Command:
+def _cancelled(definition: WorkflowDefinition[..., Any], state: RunState, reason: str | None) -> Command:
     if reason is None:  # the code has cancelled itself
-        return _fail(definition, state, _cancellation_of(main))
+        return _fail(definition, state, state.handlers.end or asyncio.CancelledError())
+    return _cancel(definition, state, reason)
+
+
+def _cancel(definition: WorkflowDefinition[..., Any], state: RunState, reason: str) -> Command:
     return CancelRun(reason=reason, unhandled=state.signals.unhandled(), where=lines.of_function(definition.function))
-
-
-def _cancellation_of(main: asyncio.Task[Any]) -> BaseException:
-    try:
-        main.result()
-    except asyncio.CancelledError as error:
-        return error
-    raise AssertionError("a cancelled task has no result")
 
 
 def _fail(definition: WorkflowDefinition[..., Any], state: RunState, error: BaseException) -> Command:

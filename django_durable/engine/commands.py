@@ -96,6 +96,34 @@ class RecordSideEffect(Command):
         return events.SideEffectRecorded(value=self.value)
 
 
+class RejectSignal(Command):
+    name: str
+    message: str
+
+    def matches(self, event: events.Event) -> bool:
+        return isinstance(event, events.SignalRejected) and event.name == self.name
+
+    def event(self) -> events.SignalRejected:
+        return events.SignalRejected(name=self.name, message=self.message)
+
+
+class CompleteUpdate(Command):
+    """The reply: a result or a failure. Which of the two is compared, what it says is not."""
+
+    id: str
+    name: str
+    result: Payload | None = None
+    failure: Failure | None = None
+
+    def matches(self, event: events.Event) -> bool:
+        if not isinstance(event, events.UpdateCompleted) or event.id != self.id:
+            return False
+        return (event.failure is None) == (self.failure is None)
+
+    def event(self) -> events.UpdateCompleted:
+        return events.UpdateCompleted(id=self.id, result=self.result, failure=self.failure)
+
+
 class CompleteRun(Command):
     result: Payload
     unhandled: tuple[str, ...] = ()

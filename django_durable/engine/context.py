@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from django_durable.definitions.activity import ActivityDefinition
 from django_durable.definitions.signal import SignalDefinition
+from django_durable.definitions.update import UpdateDefinition
 from django_durable.engine.info import Info
 from django_durable.engine.log import WorkflowLog
 from django_durable.engine.signals import Arrived
@@ -21,6 +22,7 @@ from django_durable.payloads import codec
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Context:
@@ -72,6 +74,7 @@ class Context:
         state = self._state
         if state.loop.evicted:
             await state.loop.create_future()
+        state.recorder.check()
         name = signal.name if isinstance(signal, SignalDefinition) else signal
         arrived = state.signals.take(name) or await self._next_signal(name, timeout)
         if isinstance(signal, SignalDefinition):
@@ -93,6 +96,38 @@ class Context:
         finally:
             if timer is not None:
                 timer.cancel()
+
+    def on_signal(self, signal: SignalDefinition[Any] | str) -> Callable[[F], F]:
+        """Let the decorated function, sync or async, have each signal of that name that no ``wait_signal`` waits for.
+
+        It is called with the payload, or with nothing if it has no parameter; signals that came earlier come first.
+        A payload that does not fit its annotation is recorded as rejected. What it raises fails the run.
+        """
+        self._state.loop.gate()
+        return self._state.handlers.on_signal(signal)
+
+    def on_query(self, name: str) -> Callable[[F], F]:
+        """Let the decorated function, sync or async, answer the queries of that name.
+
+        It can only look at what the workflow has: it asks for nothing, and does not wait.
+        """
+        self._state.loop.gate()
+        return self._state.handlers.on_query(name)
+
+    def on_update(
+        self, update: UpdateDefinition | str, *, validator: Callable[..., Any] | None = None
+    ) -> Callable[[F], F]:
+        """Let the decorated function, sync or async, carry out the updates of that name.
+
+        What it returns or raises is the caller's answer. ``validator`` is called first with the same arguments, and
+        refuses by raising; it can only look, and a refused update leaves no history.
+        """
+        self._state.loop.gate()
+        return self._state.handlers.on_update(update, validator)
+
+    async def handlers_finished(self) -> None:
+        """Wait until no handler of a signal or an update is at work. The end of the workflow waits for that anyway."""
+        await self._state.handlers.finished()
 
     def now(self) -> datetime:
         """The time of the event that is being handled, in UTC. It stands still until the next ``await``."""

@@ -31,3 +31,5 @@ class Info:
     """Time of the run's first event, UTC."""
     events: int
     """Length of the history up to and with the input that is being handled."""
+    open_handlers: int = 0
+    """Handlers of signals and updates that have begun and not ended."""

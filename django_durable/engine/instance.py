@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django_durable.definitions.workflow import WorkflowDefinition
-from django_durable.engine import eviction, lines, replay, words
+from django_durable.engine import eviction, lines, reading, replay, stack, words
 from django_durable.engine.closing import closing_command
 from django_durable.engine.commands import Command
 from django_durable.engine.context import Context
@@ -20,6 +20,9 @@ from django_durable.engine.timers import Timer
 from django_durable.exceptions import DurableError, NonDeterminismError
 from django_durable.history import events
 from django_durable.history.events import Event, Recorded
+from django_durable.history.failures import Failure
+from django_durable.history.lingering import Lingering
+from django_durable.payloads.payload import Payload
 
 __all__ = ["Instance", "Pending", "RunInfo"]
 
@@ -70,6 +73,27 @@ class Instance:
         self._repeat(*before)
         return None
 
+    def look(self, history: Iterable[Recorded]) -> None:
+        """Bring the run to where its history ends, to be looked at and evicted: nothing can be applied afterwards.
+
+        An end that came from outside is left out, and of a run that has only been started the first drain is run
+        without anything coming of it. Raises what ``replay`` raises.
+        """
+        repeatable = [one for one in history if not isinstance(one.event, events.OUTSIDE)]
+        for input, commands in replay.drains(repeatable):
+            if len(repeatable) == 1:
+                self._glimpse(input)
+            else:
+                self._repeat(input, commands)
+
+    def refusal(self, update: events.UpdateAccepted) -> Failure | None:
+        """Why ``update`` is not to be applied, as its validator says; None if it may be."""
+        return reading.refusal(self._running, update)
+
+    def answer(self, query: str, input: Payload) -> Any:
+        """What the handler of ``query`` returns. Raises ``LookupError``, or whatever the handler raises."""
+        return reading.answer(self._running, query, input)
+
     def accepts(self, event: Event) -> bool:
         """Whether ``event`` still means something to the run; if not, it is dropped without a trace."""
         if self.closed or self._state is None:
@@ -92,6 +116,11 @@ class Instance:
     # Looking
 
     @property
+    def tainted(self) -> bool:
+        """Whether code that may only look has changed something, so that a replay must take this instance's place."""
+        return self._state is not None and self._state.recorder.tainted
+
+    @property
     def activities(self) -> dict[int, Pending]:
         """Activities without an outcome, by the sequence of their ActivityScheduled."""
         return self._state.activities.pending if self._state else {}
@@ -111,6 +140,20 @@ class Instance:
         places = (lines.of_coroutine(task.get_coro()) for task in self._state.loop.tasks.values())
         return [place for place in dict.fromkeys(places) if place]
 
+    def stack(self) -> tuple[stack.StackEntry, ...]:
+        """Where each task of the run waits, and what for."""
+        return stack.of(self._state) if self._state else ()
+
+    def lingering(self) -> Lingering | None:
+        """Open handlers that keep the run from ending, and signals that nobody takes; None if there are neither."""
+        if self._state is None or self.closed:
+            return None
+        found = Lingering(
+            handlers=tuple(self._state.handlers.awaited()),
+            signals=tuple(dict.fromkeys(self._state.signals.unhandled())),
+        )
+        return found if found.handlers or found.signals else None
+
     # Ending
 
     def evict(self) -> None:
@@ -120,16 +163,12 @@ class Instance:
             eviction.evict(state.loop)
             state.activities.clear()
             state.signals.clear()
+            state.handlers.clear()
 
     # One input
 
     def _live(self, input: Recorded) -> Drain:
-        entries = self._drain(input, None)
-        for command, bearer in entries:
-            self.sequence += 1
-            command.sequence = self.sequence
-            self._keep(bearer, None)
-        commands = tuple(command for command, _ in entries)
+        commands = self._number(self._drain(input, None))
         return Drain(
             input=input.event,
             input_sequence=input.sequence,
@@ -137,6 +176,20 @@ class Instance:
             commands=commands,
             closing=commands[-1] if self.closed else None,
         )
+
+    def _glimpse(self, input: Recorded) -> None:
+        try:
+            self._number(self._drain(input, []))
+        except NonDeterminismError as error:  # a side effect, whose value would stand in the history
+            raise DurableError("This run has not begun yet: no worker has carried out its first step.") from error
+
+    def _number(self, entries: list[Entry]) -> tuple[Command, ...]:
+        """Give the commands of a drain the sequences that follow."""
+        for command, bearer in entries:
+            self.sequence += 1
+            command.sequence = self.sequence
+            self._keep(bearer, None)
+        return tuple(command for command, _ in entries)
 
     def _repeat(self, input: Recorded, recorded: list[Recorded]) -> None:
         if self._state is not None and not self.accepts(input.event):
@@ -201,6 +254,7 @@ class Instance:
             state.recorder.verdict = error
             return
         self._main = state.loop.create_main(body, name=self.info.name)
+        state.handlers.watch(self._main)
 
     def _complete_activity(self, event: events.ActivityCompleted) -> None:
         self._running.activities.complete(event)
@@ -214,12 +268,18 @@ class Instance:
     def _receive_signal(self, event: events.SignalReceived) -> None:
         self._running.signals.receive(event.name, event.payload)
 
+    def _accept_update(self, event: events.UpdateAccepted) -> None:
+        self._running.handlers.accept(event)
+
     def _cancel(self, event: events.CancelRequested) -> None:
         main = self._main
         if main is None or (self._reason is not None and main.cancelling()):
             return  # a second request while the first is being handled changes nothing
         self._reason = event.reason
-        self._running.loop.call_soon(main.cancel, event.reason or None)
+        if main.done():
+            self._running.handlers.cancel(event.reason)
+        else:
+            self._running.loop.call_soon(main.cancel, event.reason or None)
 
     # Differences
 
@@ -252,6 +312,7 @@ _APPLY: dict[type[Event], Callable[[Instance, Any], None]] = {
     events.ActivityFailed: Instance._fail_activity,
     events.TimerFired: Instance._fire_timer,
     events.SignalReceived: Instance._receive_signal,
+    events.UpdateAccepted: Instance._accept_update,
     events.CancelRequested: Instance._cancel,
 }
 
@@ -260,5 +321,6 @@ _ACCEPTS: dict[type[Event], Callable[[RunState, Any], bool]] = {
     events.ActivityFailed: lambda state, event: event.activity in state.activities.pending,
     events.TimerFired: lambda state, event: event.timer in state.loop.timers,
     events.SignalReceived: lambda state, event: True,
+    events.UpdateAccepted: lambda state, event: state.handlers.takes_update(event),
     events.CancelRequested: lambda state, event: True,
 }

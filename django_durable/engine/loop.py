@@ -110,6 +110,16 @@ class DeterministicLoop(refusing.RefusingLoop):
         assert timer is not None
         self._ready.append(timer)
 
+    def set_aside(self) -> deque[asyncio.Handle]:
+        """Take what is ready out of the loop, so that ``put_back`` can tell what was added since."""
+        ready, self._ready = self._ready, deque()
+        return ready
+
+    def put_back(self, ready: deque[asyncio.Handle]) -> bool:
+        """Undo ``set_aside``, and drop what was made ready since. Whether there was any."""
+        added, self._ready = bool(self._ready), ready
+        return added
+
     def release(self) -> None:
         """Let go of everything, after the tasks were closed."""
         for task in self.failed:

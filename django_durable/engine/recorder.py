@@ -25,7 +25,18 @@ class Recorder:
     None with ``effect_missing`` set when history does not hold a value that the code asks for.
     """
 
-    __slots__ = ("_effects", "_entries", "_failed", "_open", "_tickets", "effect_missing", "replaying", "verdict")
+    __slots__ = (
+        "_effects",
+        "_entries",
+        "_failed",
+        "_open",
+        "_tickets",
+        "effect_missing",
+        "reading",
+        "replaying",
+        "tainted",
+        "verdict",
+    )
 
     def __init__(self) -> None:
         self._entries: dict[int, tuple[Command, Any]] = {}
@@ -34,6 +45,8 @@ class Recorder:
         self._effects: list[events.SideEffectRecorded] = []
         self._failed = False
         self.replaying = False
+        self.reading = False  # the code that runs may only look
+        self.tainted = False  # such code has done more, so the instance is not what its history makes of it
         self.verdict: BaseException | None = None
         self.effect_missing = ""
 
@@ -62,6 +75,11 @@ class Recorder:
         """Refuse everything once the drain is decided, and outside of one."""
         if self.verdict is not None or self.effect_missing:
             raise DrainAborted("This drain has ended.")
+        if self.reading:
+            raise UnsupportedInWorkflow(
+                "The handler of a query and the validator of an update can only look at the workflow. Activities, "
+                "timers, waiting and random numbers belong into the workflow, or into the handler of an update."
+            )
         if not self._open:
             raise UnsupportedInWorkflow(
                 "A workflow's context was used from outside its own code. Use it only in the workflow that got it, "

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from django_durable.engine.activities import Activities
+from django_durable.engine.handlers import Handlers
 from django_durable.engine.info import Info, RunInfo
 from django_durable.engine.log import WorkflowLog
 from django_durable.engine.loop import DeterministicLoop, microseconds
@@ -19,7 +20,7 @@ from django_durable.history import events
 class RunState:
     """Made when a run's first event is applied: everything follows from its seed, its time and the inputs."""
 
-    __slots__ = ("activities", "info", "log", "loop", "recorder", "sequence", "signals", "values")
+    __slots__ = ("activities", "handlers", "info", "log", "loop", "recorder", "sequence", "signals", "values")
 
     def __init__(self, info: RunInfo, started: events.Recorded, seed: int) -> None:
         self.info = info
@@ -32,6 +33,7 @@ class RunState:
         self.activities = Activities(self.loop, self.recorder, key=info.run_id.hex)
         self.values = Values(seed, self.recorder)
         self.log = WorkflowLog(info, self._silent)
+        self.handlers = Handlers(self.loop, self.recorder, self.signals, self.log)
         self.loop.on_error = self._report
 
     def begin(self, recorded: events.Recorded, commands: list[events.Recorded] | None) -> None:
@@ -63,6 +65,7 @@ class RunState:
             attempt=self.info.attempt,
             started_at=self.loop.started,
             events=self.sequence,
+            open_handlers=len(self.handlers.open),
         )
 
     def _silent(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django_durable.engine.commands import Command, FailRun
 from django_durable.history import events
-from django_durable.payloads.payload import JSON, Payload
+from django_durable.payloads.payload import JSON, NULL, Payload
 
 _ARGUMENTS_LIMIT = 300  # characters of a payload that a message shows
 
@@ -35,6 +35,12 @@ def _short(text: str) -> str:
     return text if len(text) <= _ARGUMENTS_LIMIT else text[:_ARGUMENTS_LIMIT] + " …"
 
 
+def _reply(event: events.UpdateCompleted) -> str:
+    if event.failure is not None:
+        return f"{event.failure.type}: {_short(event.failure.message)}"
+    return _payload(event.result or NULL)
+
+
 def _seconds(microseconds: int) -> str:
     return f"{microseconds / 1_000_000:g} s"
 
@@ -49,6 +55,9 @@ _EVENTS: dict[type[events.Event], Callable[[Any], str]] = {
     events.TimerFired: lambda event: f"the end of timer {event.timer}",
     events.SideEffectRecorded: lambda event: f"a side effect with the value {_payload(event.value)}",
     events.SignalReceived: lambda event: f"signal {event.name}",
+    events.SignalRejected: lambda event: f"the rejection of signal {event.name}",
+    events.UpdateAccepted: lambda event: f"update {event.name} with {_payload(event.input)}",
+    events.UpdateCompleted: lambda event: f"the reply to update {event.id}: {_reply(event)}",
     events.CancelRequested: lambda event: "a request to cancel",
     events.RunStarted: lambda event: f"the start with {_payload(event.input)}",
     events.RunCompleted: lambda event: f"the run to complete with {_payload(event.result)}",

@@ -58,6 +58,13 @@ class SignalReceived(Event, frozen=True):
     payload: Payload
 
 
+class UpdateAccepted(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+    id: str  # of the update, the caller's or one made for it
+    name: str
+    input: Payload
+
+
 class CancelRequested(Event, frozen=True):
     is_input: ClassVar[bool] = True
     reason: str = ""
@@ -89,6 +96,21 @@ class TimerCancelled(Event, frozen=True):
 
 class SideEffectRecorded(Event, frozen=True):
     value: Payload
+
+
+class SignalRejected(Event, frozen=True):
+    """A signal's payload does not fit its handler, so that the handler was not called."""
+
+    name: str
+    message: str = ""
+
+
+class UpdateCompleted(Event, frozen=True):
+    """The reply to an update: either ``result`` or ``failure``."""
+
+    id: str
+    result: Payload | None = None
+    failure: Failure | None = None
 
 
 class RunCompleted(Event, frozen=True):
@@ -128,16 +150,21 @@ TYPES: dict[str, type[Event]] = {
         ActivityFailed,
         TimerFired,
         SignalReceived,
+        UpdateAccepted,
         CancelRequested,
         ActivityScheduled,
         ActivityCancelRequested,
         TimerStarted,
         TimerCancelled,
         SideEffectRecorded,
+        SignalRejected,
+        UpdateCompleted,
         RunCompleted,
         RunFailed,
         RunCancelled,
         RunTerminated,
     )
 }
+OUTSIDE = (RunTerminated,)
+"""Ends that were written without the run's code, so that it cannot repeat them."""
 CLOSING = (RunCompleted, RunFailed, RunCancelled, RunTerminated)

@@ -270,3 +270,8 @@ def cancel_after_commit(key: str) -> str:
     cancel = functools.partial(durable.cancel_workflow, durable.current_activity().workflow_id)
     transaction.on_commit(cancel)
     return key
+
+
+@durable.activity
+def repeat(word: str) -> str:
+    return word

@@ -15,6 +15,35 @@ from tests.flows import activities
 approved = durable.signal("approved", str)
 
 
+noted = durable.signal("noted", str)
+
+
+@durable.workflow
+async def notes(ctx: Context) -> list[str]:
+    """Collects what its handlers are told, each through an activity, until it is told to stop."""
+    seen: list[str] = []
+
+    @ctx.on_signal(noted)
+    async def note(word: str) -> None:
+        seen.append(await ctx.activity(activities.repeat, word))
+
+    @ctx.on_signal("count")
+    def count(number: int) -> None:
+        seen.append(str(number))
+
+    await ctx.wait_signal("stop")
+    return seen
+
+
+@durable.workflow
+async def breaks_on_signal(ctx: Context) -> None:
+    @ctx.on_signal("break")
+    def breaks(what: str) -> None:
+        raise ValueError(f"broke {what}")
+
+    await asyncio.Event().wait()
+
+
 @durable.workflow
 async def echo(ctx: Context, value: Any) -> Any:
     return value

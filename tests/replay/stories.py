@@ -64,6 +64,35 @@ def fails(run: Run) -> None:
     run.complete("compensate")
 
 
+def handles(run: Run) -> None:
+    run.signal("word", "early")
+    run.complete("open")
+    run.signal("rated", "not a number")
+    run.complete("early")
+    run.signal("rated", 5)
+    run.signal("word", "late")
+    run.signal("other")
+    run.signal("stop")
+    run.complete("late")
+
+
+def updated(run: Run) -> None:
+    run.update("add", "lamp", 2, id="u1")
+    run.update("add", sku="bulb", id="u2")
+    run.update("check", id="u3")
+    run.update("remove", "lamp", id="u4")
+    run.update("remove", "nothing", id="u5")
+    run.fire()
+    run.fire()
+    run.signal("stop")
+    run.complete("check", "in stock")
+
+
+def update_cut_short(run: Run) -> None:
+    run.update("check", id="u1")
+    run.signal("stop")
+
+
 STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
     "order": (order, (7,)),
     "limits": (limits, ()),
@@ -71,6 +100,9 @@ STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
     "groups": (groups, ()),
     "cancelled": (cancelled, ()),
     "fails": (fails, ()),
+    "handles": (handles, ()),
+    "updated": (updated, ()),
+    "update_cut_short": (update_cut_short, ()),
 }
 
 
@@ -116,6 +148,9 @@ def recordable(event: events.Event, version: str) -> events.Event:
     if isinstance(event, events.RunFailed):
         failure = failures.Failure(type=event.failure.type, message=event.failure.message)
         return events.RunFailed(failure=failure, unhandled=event.unhandled)
+    if isinstance(event, events.UpdateCompleted) and event.failure is not None:
+        failure = failures.Failure(type=event.failure.type, message=event.failure.message)
+        return events.UpdateCompleted(id=event.id, failure=failure)
     return event
 
 

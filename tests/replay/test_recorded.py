@@ -49,6 +49,8 @@ def _comparable(event: events.Event) -> str:
         return f"{event.name} {bytes(event.input.data).decode()}"
     if isinstance(event, events.RunFailed):
         return f"{event.failure.type} {event.failure.message}"
+    if isinstance(event, events.UpdateCompleted) and event.failure is not None:
+        return f"{event.id} {event.failure.type} {event.failure.message}"
     return codec.encode(event).decode()
 
 

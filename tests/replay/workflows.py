@@ -109,6 +109,60 @@ async def cancelled(ctx: Context) -> None:
 
 
 @_workflow
+async def handles(ctx: Context) -> list[str]:
+    """Handlers that take what came early, refuse what does not fit, and are waited for at the end."""
+    await ctx.activity(WORK, "open")
+    seen: list[str] = []
+
+    @ctx.on_signal("word")
+    async def word(value: str) -> None:
+        seen.append(await ctx.activity(WORK, value))
+
+    @ctx.on_signal(RATED)
+    def rated(value: int) -> None:
+        seen.append(f"rated {value}")
+
+    await ctx.wait_signal("stop")
+    return seen
+
+
+@_workflow
+async def updated(ctx: Context) -> dict[str, int]:
+    lines: dict[str, int] = {}
+
+    def check(sku: str, count: int = 1) -> None:
+        if count < 1:
+            raise ValueError("nothing to add")
+
+    @ctx.on_update("add", validator=check)
+    def add(sku: str, count: int = 1) -> int:
+        lines[sku] = lines.get(sku, 0) + count
+        return lines[sku]
+
+    @ctx.on_update("remove")
+    async def remove(sku: str) -> None:
+        await asyncio.sleep(1)
+        del lines[sku]
+
+    @ctx.on_update("check")
+    async def slow_check() -> str:
+        return await ctx.activity(WORK, "check")
+
+    await ctx.wait_signal("stop")
+    return lines
+
+
+@_workflow
+async def update_cut_short(ctx: Context) -> None:
+    @ctx.on_update("check")
+    async def check() -> str:
+        return await ctx.activity(WORK, "check")
+
+    await ctx.wait_signal("stop")
+    raise RuntimeError("closed for today")
+
+
+@_workflow
 async def fails(ctx: Context) -> None:
     try:
         await ctx.activity(WORK, "a")

@@ -17,7 +17,7 @@ from django_durable.engine.drain import Drain
 from django_durable.engine.instance import Instance, RunInfo
 from django_durable.history import events, failures
 from django_durable.history.events import Event, Recorded
-from django_durable.payloads import codec
+from django_durable.payloads import arguments, codec
 from django_durable.payloads.payload import Payload
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -44,6 +44,11 @@ def payload(value: Any) -> Payload:
 
 def workflow(function: Any) -> WorkflowDefinition[..., Any]:
     return WorkflowDefinition(function, name=f"tests.{function.__name__}")
+
+
+def accepted(name: str, *args: Any, id: str = "", **kwargs: Any) -> events.UpdateAccepted:
+    packed = arguments.pack(args, kwargs, what="The test's arguments")
+    return events.UpdateAccepted(id=id or name, name=name, input=packed)
 
 
 class Run:
@@ -82,6 +87,27 @@ class Run:
 
     def signal(self, name: str, value: Any = None, *, after: float = 1) -> Drain:
         return self.apply(events.SignalReceived(name=name, payload=payload(value)), after=after)
+
+    def update(self, name: str, *args: Any, id: str = "", after: float = 1, **kwargs: Any) -> Drain:
+        """An update that is not refused; its id is its name unless another is given."""
+        event = accepted(name, *args, id=id, **kwargs)
+        assert self.instance.refusal(event) is None
+        return self.apply(event, after=after)
+
+    def refused(self, name: str, *args: Any, **kwargs: Any) -> failures.Failure:
+        """Why an update is refused."""
+        refusal = self.instance.refusal(accepted(name, *args, **kwargs))
+        assert refusal is not None
+        return refusal
+
+    def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Asks a fresh instance, as callers do."""
+        instance = Instance(self.definition, INFO)
+        try:
+            instance.look(self.history)
+            return instance.answer(name, arguments.pack(args, kwargs, what="The test's arguments"))
+        finally:
+            instance.evict()
 
     def cancel(self, reason: str = "", *, after: float = 1) -> Drain:
         return self.apply(events.CancelRequested(reason=reason), after=after)
@@ -131,6 +157,18 @@ class Run:
     def failure(self) -> failures.Failure:
         assert isinstance(self.closing, events.RunFailed), self.closing
         return self.closing.failure
+
+    def reply(self, id: str) -> Any:
+        """What an update was answered with, or its failure."""
+        (reply,) = [
+            item.event
+            for item in self.history
+            if isinstance(item.event, events.UpdateCompleted) and item.event.id == id
+        ]
+        if reply.failure is not None:
+            return reply.failure
+        assert reply.result is not None
+        return codec.decode(reply.result, what="The reply")
 
     def result(self) -> Any:
         """What the workflow returned, after every prefix of its history was replayed and continued."""

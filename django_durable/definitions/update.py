@@ -1,0 +1,51 @@
+"""Updates: named calls to a running workflow, which answers them with a value or an error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from django_durable.definitions import options as checks
+from django_durable.payloads import arguments
+from django_durable.payloads.payload import Payload
+
+
+class UpdateMessage(msgspec.Struct, frozen=True):
+    """An update on its way: its name and its stored arguments."""
+
+    name: str
+    input: Payload
+
+
+class UpdateDefinition:
+    """A declared update. Calling it makes a message: ``rename("x")``."""
+
+    def __init__(self, name: str) -> None:
+        checks.check_text(name, what="The name of an update")
+        self.name = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> UpdateMessage:
+        """A message with these arguments. Raises ``PayloadError`` if they cannot be stored."""
+        packed = arguments.pack(args, kwargs, what=f"The arguments of update {self.name!r}")
+        return UpdateMessage(self.name, packed)
+
+    def __repr__(self) -> str:
+        return f"<update {self.name}>"
+
+
+def as_message(
+    update: str | UpdateDefinition | UpdateMessage, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+) -> UpdateMessage:
+    """What a verb that updates was given, as a message. Raises ``TypeError`` for arguments beside a ready message."""
+    if isinstance(update, UpdateMessage):
+        if args or kwargs:
+            raise TypeError(
+                f"The message {update.name!r} carries its arguments already; {args!r} {kwargs!r} would be others."
+            )
+        return update
+    if isinstance(update, str):
+        update = UpdateDefinition(update)
+    if not isinstance(update, UpdateDefinition):
+        raise TypeError(f'An update is a name, durable.update("name"), or a message that such a one made: {update!r}.')
+    return update(*args, **(kwargs or {}))
