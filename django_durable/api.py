@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable, Coroutine, Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from asgiref.sync import sync_to_async
@@ -42,6 +43,8 @@ class WorkflowDeclaration(TypedDict, total=False):
     priority: int
     on_conflict: OnConflict
     on_reuse: OnReuse
+    execution_timeout: timedelta | None
+    run_timeout: timedelta | None
 
 
 DECLARED = frozenset(WorkflowDeclaration.__annotations__)

@@ -159,7 +159,8 @@ def _unsuccessful(run: WorkflowRun) -> WorkflowUnsuccessful:
     kind = UNSUCCESSFUL.get(status)
     if kind is not None:
         reason = f": {failure.message}" if failure and failure.message else ""
-        return kind(f"Workflow {run.workflow_id!r} was {status}{reason}", workflow_id=run.workflow_id, run_id=run.pk)
+        how = "timed out" if status is Status.TIMED_OUT else f"was {status}"
+        return kind(f"Workflow {run.workflow_id!r} {how}{reason}", workflow_id=run.workflow_id, run_id=run.pk)
     text = f"{failure.type}: {failure.message}" if failure else "no failure was recorded"
     error = WorkflowFailed(
         text,

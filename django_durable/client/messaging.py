@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from uuid import UUID
 
@@ -27,10 +28,12 @@ def signal_workflow(workflow_id: str, message: SignalMessage, *, run_id: UUID | 
         )
 
 
-def send(workflow_id: str, message: messages.Message, *, run_id: UUID | None = None) -> bool:
+def send(
+    workflow_id: str, message: messages.Message, *, run_id: UUID | None = None, holds: Collection[str] = ()
+) -> bool:
     """Send ``message`` to the open run of ``workflow_id``, or to ``run_id`` alone.
 
-    False: it has ended. Raises ``WorkflowNotFound``.
+    ``holds``: it wakes the run even if that is held as one of these. False: it has ended. Raises ``WorkflowNotFound``.
     """
     in_transaction = database.connection().in_atomic_block
     for _ in range(RESOLVE_TRIES):
@@ -41,14 +44,14 @@ def send(workflow_id: str, message: messages.Message, *, run_id: UUID | None = N
             inbox.step_back(chain_id)
         with database.writing():
             if inbox.send(chain_id, message):
-                database.on_commit(partial(hint, chain_id))
+                database.on_commit(partial(hint, chain_id, holds=holds))
                 return True
     if runs.latest(workflow_id) is None:
         raise WorkflowNotFound(f"There is no workflow {workflow_id!r}. Was its start rolled back?")
     return False
 
 
-def hint(chain_id: UUID) -> None:
+def hint(chain_id: UUID, *, holds: Collection[str] = ()) -> None:
     """Tell whoever may act that a chain has a message: its owner, or the workers of its queue."""
     place = dispatch.place(chain_id)
     if place is None:
@@ -56,5 +59,5 @@ def hint(chain_id: UUID) -> None:
     owner, queue = place
     if owner is not None:
         transports.hint_message(owner)
-    elif dispatch.make_due([chain_id]):
+    elif dispatch.make_due([chain_id], holds=holds):
         transports.hint_work(queue)

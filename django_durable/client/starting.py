@@ -70,6 +70,10 @@ def _new_run(definition: WorkflowDefinition[..., Any], args: tuple[Any, ...], kw
         definition=definition.key,
         queue=options.queue,
         priority=options.priority,
+        delay=options.start_delay or None,
+        start_at=options.start_at,
+        execution_timeout=options.execution_timeout,
+        run_timeout=options.run_timeout,
         started=events.RunStarted(
             input=definition.encode_input(args, kwargs), seed=secrets.randbits(63), python=PYTHON
         ),

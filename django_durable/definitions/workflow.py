@@ -9,6 +9,7 @@ import marshal
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, get_args
 
 from django_durable.definitions import function as functions
@@ -24,10 +25,6 @@ OnConflict = Literal["fail", "use_existing", "terminate_existing"]
 OnReuse = Literal["allow", "allow_if_failed", "reject"]
 
 LATER = {
-    "start_at": "Begin the workflow with ctx.sleep().",
-    "start_delay": "Begin the workflow with ctx.sleep().",
-    "execution_timeout": "Use asyncio.timeout() inside the workflow.",
-    "run_timeout": "Use asyncio.timeout() inside the workflow.",
     "retry": "Use the retry of its activities.",
     "subject": "Put the object's key into workflow_id.",
     "attributes": "Keep them in a table of your own.",
@@ -51,6 +48,14 @@ class WorkflowOptions:
     """What a start does while a run of that ``workflow_id`` is open."""
     on_reuse: OnReuse = "allow"
     """Whether a start may take a ``workflow_id`` whose runs are closed."""
+    start_delay: timedelta | None = None
+    """From the start until the run begins; None: at once."""
+    start_at: datetime | None = None
+    """When the run begins, an aware time; one that has passed: at once."""
+    execution_timeout: timedelta | None = None
+    """From the start until the whole chain must have ended, a delay and the retries included; None: any time."""
+    run_timeout: timedelta | None = None
+    """How long each run of the chain may take, from its beginning; None: any time."""
 
 
 class WorkflowChanges(TypedDict, total=False):
@@ -61,6 +66,10 @@ class WorkflowChanges(TypedDict, total=False):
     priority: int
     on_conflict: OnConflict
     on_reuse: OnReuse
+    start_delay: timedelta | None
+    start_at: datetime | None
+    execution_timeout: timedelta | None
+    run_timeout: timedelta | None
 
 
 VERSION_LIMIT = 64  # characters
@@ -209,6 +218,19 @@ def _check_options(definition: WorkflowDefinition[Any, Any]) -> None:
     checks.check_priority(options.priority, owner=owner)
     checks.check_choice(options.on_conflict, name="on_conflict", choices=get_args(OnConflict), owner=owner)
     checks.check_choice(options.on_reuse, name="on_reuse", choices=get_args(OnReuse), owner=owner)
+    for name in ("execution_timeout", "run_timeout"):
+        if (limit := getattr(options, name)) is not None:
+            checks.check_duration(limit, name=name, owner=owner)
+    _check_beginning(options, owner)
+
+
+def _check_beginning(options: WorkflowOptions, owner: str) -> None:
+    if options.start_delay is not None:
+        checks.check_delay(options.start_delay, name="start_delay", owner=owner)
+    if options.start_at is not None:
+        checks.check_moment(options.start_at, name="start_at", owner=owner)
+    if options.start_delay is not None and options.start_at is not None:
+        raise DefinitionError(f"{owner}: start_delay and start_at exclude each other. Set one of them to None.")
 
 
 def _code_of(function: Callable[..., Any]) -> bytes:

@@ -79,7 +79,7 @@ class Instance:
         An end that came from outside is left out, and of a run that has only been started the first drain is run
         without anything coming of it. Raises what ``replay`` raises.
         """
-        repeatable = [one for one in history if not isinstance(one.event, events.OUTSIDE)]
+        repeatable = [one for one in history if events.ended_from_outside(one.event) is None]
         for input, commands in replay.drains(repeatable):
             if len(repeatable) == 1:
                 self._glimpse(input)

@@ -31,8 +31,8 @@ def drains(history: Iterable[Recorded]) -> Iterator[tuple[Recorded, list[Recorde
 
 def _check_place(recorded: Recorded, last: Recorded | None) -> None:
     name = type(recorded.event).__name__
-    if isinstance(recorded.event, events.OUTSIDE):
-        raise DurableError("A run that was terminated from outside is not replayed: its code did not end it.")
+    if (how := events.ended_from_outside(recorded.event)) is not None:
+        raise DurableError(f"A run that was {how} is not replayed: its code did not end it.")
     if last is None:
         if not isinstance(recorded.event, events.RunStarted):
             raise DurableError(f"A history begins with RunStarted, not with {name}.")

@@ -126,12 +126,31 @@ class RunFailed(Event, frozen=True):
 class RunCancelled(Event, frozen=True):
     reason: str = ""
     unhandled: tuple[str, ...] = ()
+    began: bool = True  # False: cancelled from outside before any of its code ran, so it is never replayed
 
 
 class RunTerminated(Event, frozen=True):
     """Written from outside: ends the run without its code, so it is never replayed."""
 
     reason: str = ""
+
+
+class RunTimedOut(Event, frozen=True):
+    """Written without running the code any more, so it is never replayed. ``timeout``: which one has passed."""
+
+    timeout: str = "run_timeout"
+
+
+def ended_from_outside(event: Event) -> str | None:
+    """How ``event`` has ended its run, if that was none of its code's doing: such a history is not replayed."""
+    match event:
+        case RunTerminated():
+            return "terminated from outside"
+        case RunTimedOut():
+            return "timed out"
+        case RunCancelled(began=False):
+            return "cancelled before it began"
+    return None
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -163,8 +182,7 @@ TYPES: dict[str, type[Event]] = {
         RunFailed,
         RunCancelled,
         RunTerminated,
+        RunTimedOut,
     )
 }
-OUTSIDE = (RunTerminated,)
-"""Ends that were written without the run's code, so that it cannot repeat them."""
-CLOSING = (RunCompleted, RunFailed, RunCancelled, RunTerminated)
+CLOSING = (RunCompleted, RunFailed, RunCancelled, RunTerminated, RunTimedOut)

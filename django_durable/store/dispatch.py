@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
-from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models import Case, F, OuterRef, Q, Subquery, When
 from django.db.models.functions import Coalesce
 
 from django_durable.models import Dispatch, WorkflowRun
 from django_durable.querysets import DispatchQuerySet
 from django_durable.store import clock, database, levels
 
+DELAYED = "delayed"  # hold of a run that has not begun: messages do not wake it
 SUSPECT_AFTER = 2  # recoveries without progress after which a run is claimed alone
 PARK_AFTER = 5  # recoveries without progress after which a run is parked
 NO_WORKER_PAUSE = timedelta(seconds=30)  # before a run is looked at again whose code no live worker has
@@ -24,7 +25,8 @@ class Claimed(NamedTuple):
     """A chain that is ours now, under ``epoch``.
 
     ``claimed_at`` tells claims of the same epoch apart: a server that crashed may have forgotten the one before, and
-    made it again for somebody else. ``after`` is the moment of the claim before this one.
+    made it again for somebody else. ``after`` is the moment of the claim before this one. ``expired``: the deadline
+    had passed when the chain was claimed.
     """
 
     chain_id: UUID
@@ -37,6 +39,8 @@ class Claimed(NamedTuple):
     workflow_id: str
     claimed_at: datetime
     after: datetime | None
+    deadline: datetime | None
+    expired: bool
 
     def follows(self, earlier: Claimed) -> bool:
         """Whether nobody has had the chain between that claim and this one."""
@@ -120,14 +124,15 @@ SET owner = %s, epoch = chain.epoch + 1, claimed_at = STATEMENT_TIMESTAMP(),
 FROM due JOIN {WorkflowRun._meta.db_table} AS run ON run.id = due.run_id
 WHERE chain.chain_id = due.chain_id
 RETURNING chain.chain_id, chain.run_id, chain.epoch, definition, chain.queue, hold, recoveries, run.workflow_id,
-    chain.claimed_at, due.claimed_at
+    chain.claimed_at, due.claimed_at, chain.deadline, COALESCE(chain.deadline <= {{now}}, false)
 """
 
 
 def _claim_at_once(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[Any, ...]]:
     sql, params = found.values("chain_id", "run_id", "claimed_at")[:limit].query.sql_with_params()
+    now, now_params = clock.sql()
     with database.cursor() as cursor:
-        cursor.execute(_CLAIM.format(due=sql), [*params, worker])
+        cursor.execute(_CLAIM.format(due=sql, now=now), [*params, worker, *now_params])
         claimed: list[tuple[Any, ...]] = cursor.fetchall()
         return claimed
 
@@ -136,7 +141,16 @@ def _claim_each(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[
     names = WorkflowRun.objects.filter(pk=OuterRef("run_id")).values("workflow_id")
     claimed = list(
         found.annotate(name=Subquery(names)).values_list(
-            "pk", "run_id", F("epoch") + 1, "definition", "queue", "hold", "recoveries", "name", "claimed_at"
+            "pk",
+            "run_id",
+            F("epoch") + 1,
+            "definition",
+            "queue",
+            "hold",
+            "recoveries",
+            "name",
+            "claimed_at",
+            "deadline",
         )[:limit]
     )
     now = clock.read()
@@ -146,7 +160,7 @@ def _claim_each(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[
         claimed_at=now,
         started_at=Coalesce("started_at", now),
     )
-    return [(*row[:-1], now, row[-1]) for row in claimed]
+    return [(*row, now, after, deadline, deadline is not None and deadline <= now) for *row, after, deadline in claimed]
 
 
 def has_suspects(level: levels.Level) -> bool:
@@ -203,18 +217,21 @@ def give_up(worker: int, chain_ids: Collection[UUID]) -> int:
     return rows().filter(pk__in=chain_ids, owner=worker).update(owner=None, wakeup_at=clock.now())
 
 
-def make_due(chain_ids: Collection[UUID]) -> int:
-    """Wake chains that nobody has and nobody holds. Waits for nobody: a row that is locked is being claimed."""
+def make_due(chain_ids: Collection[UUID], *, holds: Collection[str] = ()) -> int:
+    """Wake chains that nobody has and nobody holds. Waits for nobody: a row that is locked is being claimed.
+
+    ``holds``: those that are held as one of these too, for what must not wait until the hold ends.
+    """
     if not chain_ids:
         return 0
     if database.is_postgres():
-        return _make_due_at_once(chain_ids)
-    asleep = rows().filter(pk__in=chain_ids, owner__isnull=True, hold__isnull=True)
+        return _make_due_at_once(chain_ids, holds)
+    asleep = rows().filter(Q(hold__isnull=True) | Q(hold__in=holds), pk__in=chain_ids, owner__isnull=True)
     asleep = asleep.filter(Q(wakeup_at__isnull=True) | Q(wakeup_at__gt=clock.now()))
     return asleep.update(wakeup_at=clock.now())
 
 
-def _make_due_at_once(chain_ids: Collection[UUID]) -> int:
+def _make_due_at_once(chain_ids: Collection[UUID], holds: Collection[str]) -> int:
     """One statement, so that outside a transaction nothing stays locked if this process stops."""
     table = Dispatch._meta.db_table
     places, params = database.keys(chain_ids)
@@ -222,9 +239,9 @@ def _make_due_at_once(chain_ids: Collection[UUID]) -> int:
     with database.cursor() as cursor:
         cursor.execute(
             f"UPDATE {table} SET wakeup_at = {now} WHERE chain_id IN (SELECT chain_id FROM {table} "
-            f"WHERE chain_id IN ({places}) AND owner IS NULL AND hold IS NULL "
+            f"WHERE chain_id IN ({places}) AND owner IS NULL AND (hold IS NULL OR hold = ANY(%s)) "
             f"AND (wakeup_at IS NULL OR wakeup_at > {now}) FOR NO KEY UPDATE SKIP LOCKED)",
-            [*now_params, *params, *now_params],
+            [*now_params, *params, list(holds), *now_params],
         )
         return int(cursor.rowcount)
 
@@ -239,6 +256,7 @@ def park(worker: int, chain_id: UUID, *, blocked_by: str, delay: timedelta, reco
 
     ``recoveries``: those without progress that it is still reproached with when it is tried again.
     """
+    again = clock.plus(clock.now(), delay)
     parked = (
         rows()
         .filter(pk=chain_id, owner=worker)
@@ -248,10 +266,21 @@ def park(worker: int, chain_id: UUID, *, blocked_by: str, delay: timedelta, reco
             closing=False,
             blocked_by=blocked_by,
             recoveries=recoveries,
-            wakeup_at=clock.plus(clock.now(), delay),
+            wakeup_at=Case(When(deadline__lt=again, then=F("deadline")), default=again),  # LEAST, but for nulls
         )
     )
     return bool(parked)
+
+
+def is_delayed(chain_id: UUID) -> bool:
+    """Whether this chain's run is still to begin, and nobody is about to begin it."""
+    return rows().filter(pk=chain_id, hold=DELAYED, owner__isnull=True).exists()
+
+
+def begin(worker: int, chain_ids: Collection[UUID]) -> None:
+    """Take the hold off chains whose run has begun after its delay."""
+    if chain_ids:
+        rows().filter(pk__in=chain_ids, owner=worker, hold=DELAYED).update(hold=None)
 
 
 def unhold(worker: int, chain_id: UUID) -> None:

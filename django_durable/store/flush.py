@@ -37,6 +37,7 @@ class RunWrite:
     settled: tuple[str, ...] = ()
     ending: runs.Ending | None = None
     reopens: bool = False  # it had asked senders to step back, and goes on after all
+    begins: bool = False  # after its delay: messages may wake it from now on
 
     @property
     def locks_end(self) -> bool:
@@ -157,6 +158,7 @@ def _write(worker: int, writes: list[RunWrite]) -> None:
     reopened = [write for write in writes if write.reopens and not write.ending]
     if reopened:
         dispatch.set_closing([write.chain_id for write in reopened], worker, closing=False)
+    dispatch.begin(worker, [write.chain_id for write in writes if write.begins and not write.ending])
 
 
 def _written(writes: Sequence[RunWrite], result: Result) -> list[RunWrite]:

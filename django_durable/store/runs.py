@@ -108,7 +108,7 @@ def terminate(chain_id: UUID, event: events.RunTerminated, failure: str) -> UUID
     if chain_id not in locked:
         return None
     run_id, _, _ = locked[chain_id]
-    history.append([history.Row.of(run_id, history.last_sequence(run_id) + 1, clock.read(), event)])
+    history.append(history.after_last([(run_id, event)]))
     close([Ending(chain_id, run_id, Status.TERMINATED, failure=failure)])
     return run_id
 

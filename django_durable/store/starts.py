@@ -15,14 +15,13 @@ from django_durable.models import Dispatch, HistoryEvent, WorkflowRun
 from django_durable.payloads import payload
 from django_durable.store import clock, database, dispatch, history, runs
 
-DELAYED = "delayed"  # hold of a run that has not begun: messages do not wake it
-
 
 class NewRun(NamedTuple):
     """A run on its way to the tables.
 
-    ``delay``: from the insert until it begins, which is the time of its first event. ``execution_timeout``: from the
-    insert, for the whole chain; ``run_timeout``: from its beginning, for each of the chain's runs.
+    ``delay``: from the insert until it begins, which is the time of its first event; or ``start_at``, unless that has
+    passed. ``execution_timeout``: from the insert, for the whole chain; ``run_timeout``: from its beginning, for each
+    of the chain's runs.
     """
 
     run_id: UUID
@@ -35,6 +34,7 @@ class NewRun(NamedTuple):
     priority: int
     started: events.RunStarted
     delay: timedelta | None = None
+    start_at: datetime | None = None
     execution_timeout: timedelta | None = None
     run_timeout: timedelta | None = None
     label: str = ""
@@ -71,12 +71,13 @@ _PLAIN = (  # columns of the run that are those of ``NewRun``
 )
 _START = f"""
 WITH wanted AS MATERIALIZED (
-    SELECT *, now + COALESCE(delay, INTERVAL '0') AS begins
+    SELECT *, GREATEST(now, start_at, now + delay) AS begins
     FROM (SELECT *, {{now}} AS now FROM json_to_recordset(%s::json) AS row(
         run_id uuid, workflow_id text, name text, version text, fingerprint text, definition text, queue text,
-        priority smallint, input text, event text, schema smallint, delay interval, execution_timeout interval,
-        run_timeout interval, label text, headers text, retry text, parent_chain_id uuid, parent_run_id uuid,
-        parent_key text, parent_close text, subject_type text, subject_id text, open_subject text, schedule text)
+        priority smallint, input text, event text, schema smallint, delay interval, start_at timestamptz,
+        execution_timeout interval, run_timeout interval, label text, headers text, retry text, parent_chain_id uuid,
+        parent_run_id uuid, parent_key text, parent_close text, subject_type text, subject_id text, open_subject text,
+        schedule text)
     ) AS given),
 run AS (
     INSERT INTO {WorkflowRun._meta.db_table} (id, chain_id, open_workflow_id, status, created_at, execution_deadline,
@@ -86,7 +87,8 @@ run AS (
 chain AS (
     INSERT INTO {Dispatch._meta.db_table} (chain_id, run_id, queue, priority, definition, wakeup_at, hold, deadline,
         epoch, closing, recoveries)
-    SELECT run_id, run_id, queue, priority, definition, begins, CASE WHEN delay IS NOT NULL THEN '{DELAYED}' END,
+    SELECT run_id, run_id, queue, priority, definition, LEAST(begins, now + execution_timeout),
+        CASE WHEN begins > now THEN '{dispatch.DELAYED}' END,
         LEAST(now + execution_timeout, begins + run_timeout), 0, false, 0
     FROM wanted JOIN run ON id = run_id),
 event AS (
@@ -125,7 +127,7 @@ def _insert_each(new: Sequence[NewRun]) -> list[UUID]:
 
 
 def _begins(new: NewRun, now: datetime) -> datetime:
-    return now + (new.delay or timedelta(0))
+    return max(now, new.start_at or now, now + (new.delay or timedelta(0)))
 
 
 def _run_row(new: NewRun, now: datetime) -> WorkflowRun:
@@ -170,7 +172,7 @@ def _dispatch_row(new: NewRun, now: datetime) -> Dispatch:
         queue=new.queue,
         priority=new.priority,
         definition=new.definition,
-        wakeup_at=begins,
+        wakeup_at=min([begins, *deadlines]),
         deadline=min(deadlines, default=None),
-        hold=DELAYED if new.delay is not None else None,
+        hold=dispatch.DELAYED if begins > now else None,
     )

@@ -14,7 +14,8 @@ from django_durable import conf, instrumentation
 from django_durable.client import messaging
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.history import events
-from django_durable.store import clock, database, delivery, flush, leases
+from django_durable.history.status import Status
+from django_durable.store import clock, database, delivery, flush, leases, outside
 from django_durable.worker.alarms import Alarms
 from django_durable.worker.auditing import Auditor
 from django_durable.worker.draining import Drainer
@@ -24,6 +25,7 @@ from django_durable.worker.holdings import Holdings
 from django_durable.worker.instances import InstanceCache
 from django_durable.worker.jobs import Finished, Job
 from django_durable.worker.loading import Loader
+from django_durable.worker.outside_ends import OutsideEnds
 from django_durable.worker.ownership import Draft, Input, OwnedRun
 from django_durable.worker.parking import Parking
 from django_durable.worker.releasing import Releaser
@@ -101,6 +103,9 @@ class Engine:
             time=self.time,
             lost=self._lose,
         )
+        self._outside = OutsideEnds(
+            worker, holdings=self.holdings, flusher=self._flusher, ended=self._ended_outside, lost=self._lose
+        )
         self.auditor = Auditor(
             worker, holdings=self.holdings, flusher=self._flusher, parking=self.parking, lost=self._lose
         )
@@ -134,6 +139,7 @@ class Engine:
         self._ring()
         if not self.draining and self.taking.is_due():
             self._take()
+        self._outside.write()
         batch = self._drain()
         if batch:
             self._flush(batch)
@@ -161,7 +167,7 @@ class Engine:
         waits = [min(LONGEST_REST, conf.current().LEASE_SECONDS / RESTS_PER_LEASE)]
         if not self.draining:
             waits.append(self.taking.pace.until_next())
-        if self.holdings.ready or self.holdings.reports:
+        if self.holdings.ready or self.holdings.reports or self._outside.waits:
             waits.append(BUSY_PAUSES[0])
         if any(run.idle_since is not None for run in self.holdings.owned.values()):
             waits.append(conf.current().LINGER_SECONDS / 2)
@@ -180,6 +186,9 @@ class Engine:
             if self.holdings.owned.get(run.claimed.chain_id) is run:
                 run.inputs.append(Input(events.TimerFired(timer=sequence)))
                 self.holdings.wake(run)
+        for run in self.alarms.due_ends(self.time.now()):
+            if self.holdings.owned.get(run.claimed.chain_id) is run:
+                self._outside.add(run, outside.time_out)
 
     def _take(self) -> None:
         """Claim what is due, and start tasks."""
@@ -189,6 +198,11 @@ class Engine:
             self._start(job)
         for run in seen.runs:
             self.alarms.set_timer(run)
+            self.alarms.set_end(run)
+        for run in seen.expired:
+            self._outside.add(run, outside.time_out)
+        for run in seen.cancelled:
+            self._outside.add(run, outside.cancel)
 
     # Drain
 
@@ -266,9 +280,10 @@ class Engine:
     def _written(self, run: OwnedRun, result: flush.Result) -> None:
         draft, run.draft = run.draft, Draft()
         run.side = []
+        run.begins = False
         run.progressed = run.progressed or bool(draft.events)
         if draft.ending is not None:
-            self._ended(run, draft)
+            self._ended(run, draft, draft.ending.status)
             return
         run.tries = 0
         run.stale = conf.current().INSTANCE_CACHE_SIZE == 0
@@ -277,21 +292,26 @@ class Engine:
             self._start(job)
         self._after(run)
 
-    def _ended(self, run: OwnedRun, draft: Draft) -> None:
+    def _ended(self, run: OwnedRun, draft: Draft, status: Status | None) -> None:
+        """Nothing of the run stays here. ``status`` None: it goes on elsewhere, or was ended by somebody else."""
         for job in draft.local:
             self._slots.give_back(is_async=job.definition.is_async)
         for job in run.running.values():
             self._slots.give_up(job)
         self.holdings.drop(run)
         run.instance.evict()
-        if draft.ending is not None:
+        if status is not None:
             instrumentation.send(
                 instrumentation.run_closed,
                 workflow_id=run.workflow_id,
                 run_id=run.claimed.run_id,
                 name=run.definition.name,
-                status=draft.ending.status,
+                status=status,
             )
+
+    def _ended_outside(self, run: OwnedRun, status: Status) -> None:
+        draft, run.draft = run.draft, Draft()
+        self._ended(run, draft, status)
 
     def _after(self, run: OwnedRun) -> None:
         """The run has nothing more to write: what does it wait for?"""
@@ -334,7 +354,7 @@ class Engine:
         """Not ours any more: terminated, or taken over while this worker slept."""
         draft, run.draft = run.draft, Draft()
         run.side = []
-        self._ended(run, draft)
+        self._ended(run, draft, None)
         logger.info("Run %s of workflow %s is not this worker's any more.", run.claimed.run_id, run.workflow_id)
 
     def _trouble(self, run: OwnedRun, error: BaseException) -> None:

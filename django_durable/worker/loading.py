@@ -11,7 +11,7 @@ from django_durable.engine.drain import Drain
 from django_durable.engine.info import RunInfo
 from django_durable.engine.instance import Instance
 from django_durable.engine.pending import Pending
-from django_durable.history import events
+from django_durable.history import events, messages
 from django_durable.history.failures import Failure
 from django_durable.payloads import payload
 from django_durable.store import dispatch, history, inbox, leases, outcomes, tasks
@@ -73,6 +73,11 @@ class Loader:
     def untouched(self, claims: Sequence[dispatch.Claimed]) -> list[OwnedRun]:
         """Owned runs whose code does not run."""
         return [self._new_run(claimed) for claimed in claims]
+
+    def cancelled(self, claims: Sequence[dispatch.Claimed]) -> list[dispatch.Claimed]:
+        """Which of these runs are asked to end."""
+        waiting = inbox.read([claimed.chain_id for claimed in claims])
+        return [one for one in claims if any(isinstance(m.message, messages.Cancel) for m in waiting[one.chain_id])]
 
     def reload(self, run: OwnedRun) -> BaseException | None:
         """Replace the run's instance by a replay of what is committed. The inputs stay."""

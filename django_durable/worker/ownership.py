@@ -52,10 +52,12 @@ class OwnedRun:
     """One run in this worker's hands. Lives from the claim to the release; its instance may be replaced meanwhile."""
 
     __slots__ = (
+        "begins",
         "busy_until",
         "claimed",
         "definition",
         "draft",
+        "ends_outside",
         "idle_since",
         "inputs",
         "instance",
@@ -89,6 +91,8 @@ class OwnedRun:
         self.tries = 0  # how often its end found that something else had come first
         self.idle_since: float | None = None
         self.progressed = False
+        self.begins = claimed.hold == dispatch.DELAYED  # the hold goes with the first flush
+        self.ends_outside = False  # its code runs no more: it has timed out, or was cancelled before it began
         self.stale = False  # its instance is to be replaced by a replay before the next input
 
     def __repr__(self) -> str:
@@ -97,7 +101,7 @@ class OwnedRun:
     @property
     def wants_write(self) -> bool:
         draft = self.draft  # jobs without an event of their own are to run again: only once we know that we still may
-        return bool(draft.events or draft.applied or draft.local or self.side)
+        return bool(draft.events or draft.applied or draft.local or self.side or self.begins)
 
     def write(self) -> flush.RunWrite:
         """Everything that this run wants written, as one value."""
@@ -117,6 +121,7 @@ class OwnedRun:
             ),
             ending=draft.ending,
             reopens=self.tries > 0,
+            begins=self.begins,
         )
 
     def sequence_of(self, key: str) -> int | None:

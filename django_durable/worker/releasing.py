@@ -61,10 +61,11 @@ class Releaser:
         before = time.monotonic() - linger
         soon = self._time.now() + timedelta(seconds=linger)
         idle = [run for run in self._holdings.owned.values() if run.idle_since is not None and run.idle_since <= before]
+        idle = [run for run in idle if not run.ends_outside]
         return [run for run in idle if draining or not run.timer or run.timer[0] > soon]
 
 
 def _release_of(run: OwnedRun) -> dispatch.Release:
-    return dispatch.Release(
-        run.claimed.chain_id, run.claimed.epoch, run.timer[0] if run.timer else None, run.progressed
-    )
+    times = [run.timer[0] if run.timer else None, run.claimed.deadline]
+    wakeup_at = min((time for time in times if time is not None), default=None)
+    return dispatch.Release(run.claimed.chain_id, run.claimed.epoch, wakeup_at, run.progressed)

@@ -35,6 +35,8 @@ class Taken:
     """What one look has brought: runs that are loaded and ready, jobs to start at once."""
 
     runs: list[OwnedRun] = field(default_factory=list)
+    expired: list[OwnedRun] = field(default_factory=list)  # their deadline has passed: their code does not run
+    cancelled: list[OwnedRun] = field(default_factory=list)  # before they began
     jobs: list[Job] = field(default_factory=list)
     tasks: int = 0
 
@@ -185,6 +187,7 @@ class Taking:
                 self._holdings.drop(forgotten)
                 self._give_back_slots(forgotten.draft.local)
                 forgotten.instance.evict()
+        claims = self._set_aside(claims, taken)
         for run in self._loader.untouched([one for one in claims if one.recoveries >= dispatch.PARK_AFTER]):
             self._holdings.owned[run.claimed.chain_id] = run
             self._parking.park_crashing(run, run.claimed.recoveries)
@@ -197,10 +200,21 @@ class Taking:
             if loaded.error is not None:
                 self._parking.park(run, loaded.error, where=loaded.where)
             else:
-                if claimed.hold is not None:
+                if claimed.hold not in (None, dispatch.DELAYED):
                     self._parking.let_go_on(run)
                 self._holdings.wake(run)
                 taken.runs.append(run)
+
+    def _set_aside(self, claims: list[dispatch.Claimed], taken: Taken) -> list[dispatch.Claimed]:
+        """Runs that end without their code are not loaded; returns the others."""
+        expired = [one for one in claims if one.expired]
+        unbegun = [one for one in claims if one.hold == dispatch.DELAYED and not one.expired]
+        cancelled = self._loader.cancelled(unbegun) if unbegun else []
+        taken.expired = self._loader.untouched(expired)
+        taken.cancelled = self._loader.untouched(cancelled)
+        for run in (*taken.expired, *taken.cancelled):
+            self._holdings.owned[run.claimed.chain_id] = run
+        return [one for one in claims if one.chain_id not in self._holdings.owned]
 
     # Tasks
 

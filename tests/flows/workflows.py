@@ -292,3 +292,13 @@ async def exits(ctx: Context, code: int) -> None:
 async def hangs(ctx: Context, seconds: float) -> None:
     """Poison: stays in C code, where no exception can reach it."""
     time.sleep(seconds)
+
+
+@durable.workflow(run_timeout=timedelta(seconds=0.3))
+async def limited(ctx: Context) -> None:
+    await asyncio.Event().wait()
+
+
+@durable.workflow
+async def time_of_start(ctx: Context) -> list[str]:
+    return [ctx.now().isoformat(), ctx.info.started_at.isoformat()]

@@ -7,7 +7,7 @@ import functools
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +244,13 @@ def test_workflow_options_of_later_releases_are_refused_by_name(option: str) -> 
         (process, {"priority": 101}, "-100 to 100"),
         (process, {"on_conflict": "use_exsting"}, "Did you mean 'use_existing'"),
         (process, {"on_reuse": None}, "on_reuse"),
+        (process, {"start_delay": 5}, "timedelta"),
+        (process, {"start_delay": timedelta(seconds=-1)}, "must not be negative"),
+        (process, {"start_at": "tomorrow"}, "must be a datetime"),
+        (process, {"start_at": datetime(2030, 1, 1)}, "needs a time zone"),
+        (process, {"start_at": datetime(2030, 1, 1, tzinfo=UTC), "start_delay": timedelta(1)}, "exclude each other"),
+        (process, {"run_timeout": timedelta(0)}, "longer than zero"),
+        (process, {"execution_timeout": 60}, "timedelta"),
     ],
 )
 def test_wrong_options_are_refused_with_advice(definition: Any, options: dict[str, Any], told: str) -> None:
