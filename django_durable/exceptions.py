@@ -16,6 +16,7 @@
     │   ├── WorkflowTerminated
     │   └── WorkflowTimedOut
     ├── WouldWaitForever               a waiting verb inside an open ``atomic()``
+    │   └── WaitsInVain                in a test: what a run waits for does not come
     ├── NonDeterminismError            code asked for something else than history holds
     ├── UnsupportedInWorkflow          a call that cannot be replayed
     ├── FailureError                   what arrives inside a workflow
@@ -111,6 +112,10 @@ class WorkflowTimedOut(WorkflowUnsuccessful):
 
 class WouldWaitForever(DurableError):
     """A verb that waits for a worker was called inside an open transaction whose rows no worker can see yet."""
+
+
+class WaitsInVain(WouldWaitForever, TimeoutError):
+    """In a test's environment a run waits for something that nobody will send. The message says for what."""
 
 
 class NonDeterminismError(DurableError):

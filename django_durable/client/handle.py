@@ -11,7 +11,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from django_durable.client import ending, messaging, reading
+from django_durable.client import ending, messaging, reading, waiting
 from django_durable.definitions.registry import registry
 from django_durable.definitions.signal import SignalDefinition, SignalMessage, as_message
 from django_durable.definitions.workflow import WorkflowDefinition
@@ -23,19 +23,14 @@ from django_durable.exceptions import (
     WorkflowTerminated,
     WorkflowTimedOut,
     WorkflowUnsuccessful,
-    WouldWaitForever,
 )
 from django_durable.history import failures
 from django_durable.history.status import CLOSED, Status
 from django_durable.models import WorkflowRun
 from django_durable.payloads import payload
-from django_durable.store import database, runs
+from django_durable.store import runs
 
 R = TypeVar("R")
-
-FIRST_PAUSE = 0.002  # seconds between the first two looks at a run that somebody waits for
-PAUSE_SHARE = 0.1  # of the time waited so far: what a wait takes longer than the run does
-LONGEST_PAUSE = 0.25
 
 UNSUCCESSFUL: dict[Status, type[WorkflowUnsuccessful]] = {
     Status.CANCELLED: WorkflowCancelled,
@@ -109,24 +104,22 @@ class WorkflowHandle(Generic[R]):
 
     def _pauses(self, timeout: float | timedelta | None) -> Iterator[float]:
         """Looks at the run until it has ended; yields how many seconds to wait before the next look."""
-        timeout = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        deadline = None if timeout is None else time.monotonic() + timeout
-        began, pause = time.monotonic(), FIRST_PAUSE
-        while True:
-            status = runs.rows().filter(pk=self.run_id).values_list("status", flat=True).first()
-            if status is None:
-                raise WorkflowNotFound(f"There is no run {self.run_id} of workflow {self.workflow_id!r}.")
-            if status in CLOSED:
-                return
-            if database.connection().in_atomic_block:
-                raise WouldWaitForever(
-                    f"result() of workflow {self.workflow_id!r} was called inside an open transaction. Workers cannot "
-                    "see what it has written, so waiting would never end: ask after the transaction."
-                )
-            if deadline is not None and time.monotonic() + pause > deadline:
-                raise TimeoutError(f"Workflow {self.workflow_id!r} had not ended after {timeout} s; it is {status}.")
-            yield pause
-            pause = min(max(FIRST_PAUSE, (time.monotonic() - began) * PAUSE_SHARE), LONGEST_PAUSE)
+        return waiting.pauses(
+            "result()",
+            self.workflow_id,
+            self.run_id,
+            has_come=lambda: self._current_status() in CLOSED,
+            too_late=lambda seconds: (
+                f"Workflow {self.workflow_id!r} had not ended after {seconds} s; it is {self._current_status()}."
+            ),
+            timeout=timeout,
+        )
+
+    def _current_status(self) -> str:
+        status = runs.rows().filter(pk=self.run_id).values_list("status", flat=True).first()
+        if status is None:
+            raise WorkflowNotFound(f"There is no run {self.run_id} of workflow {self.workflow_id!r}.")
+        return status
 
     def _result(self) -> R:
         run = self._run()

@@ -35,7 +35,7 @@ def send(
 
     ``holds``: it wakes the run even if that is held as one of these. False: it has ended. Raises ``WorkflowNotFound``.
     """
-    in_transaction = database.connection().in_atomic_block
+    in_transaction = database.in_transaction()
     for _ in range(RESOLVE_TRIES):
         chain_id = runs.open_chain(workflow_id, run_id=run_id)
         if chain_id is None:

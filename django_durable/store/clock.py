@@ -1,4 +1,4 @@
-"""The clock of the store: the database's, plus an offset that tests move."""
+"""The clock of the store: the database's, unless a test makes it stand still."""
 
 from __future__ import annotations
 
@@ -13,17 +13,13 @@ from django.utils.dateparse import parse_datetime
 
 from django_durable.store import database
 
-_offset = timedelta(0)
+_still: datetime | None = None
 
 
-def set_offset(offset: timedelta) -> None:
-    """Make every reading of the clock later by ``offset``: time skipping for tests."""
-    global _offset
-    _offset = offset
-
-
-def offset() -> timedelta:
-    return _offset
+def stand_still_at(moment: datetime | None) -> None:
+    """Make ``moment`` every reading of the clock, in this process: time skipping for tests. None: it goes again."""
+    global _still
+    _still = moment
 
 
 class StatementTimestamp(Func):
@@ -45,10 +41,9 @@ def now(*, after_locks: bool = False) -> Expression | Combinable:
 
     SQLite has no clock but this machine's own, so its reading is a value of microsecond precision.
     """
-    if not database.is_postgres():
-        return Value(datetime.now(UTC) + _offset, output_field=DateTimeField())
-    reading: Any = ClockTimestamp() if after_locks else StatementTimestamp()
-    return plus(reading, _offset) if _offset else reading
+    if _still is not None or not database.is_postgres():
+        return Value(_still or datetime.now(UTC), output_field=DateTimeField())
+    return ClockTimestamp() if after_locks else StatementTimestamp()
 
 
 def plus(moment: Any, delay: timedelta) -> Expression | Combinable:
@@ -61,8 +56,8 @@ def plus(moment: Any, delay: timedelta) -> Expression | Combinable:
 def sql() -> tuple[str, list[Any]]:
     """The clock for handwritten SQL: a fragment and its parameters."""
     if not database.is_postgres():
-        return "%s", [adapt(datetime.now(UTC) + _offset)]
-    return ("(CLOCK_TIMESTAMP() + %s)", [_offset]) if _offset else ("CLOCK_TIMESTAMP()", [])
+        return "%s", [adapt(_still or datetime.now(UTC))]
+    return ("%s::timestamptz", [_still]) if _still is not None else ("CLOCK_TIMESTAMP()", [])
 
 
 def adapt(moment: datetime | None) -> Any:
@@ -79,12 +74,12 @@ def as_moment(value: datetime | str) -> datetime:
 
 def read() -> datetime:
     """Ask the database for the time."""
-    if not database.is_postgres():
-        return datetime.now(UTC) + _offset
+    if _still is not None or not database.is_postgres():
+        return _still or datetime.now(UTC)
     with database.cursor() as cursor:
         cursor.execute("SELECT CLOCK_TIMESTAMP()")
         reading: datetime = cursor.fetchone()[0]
-        return reading + _offset
+        return reading
 
 
 class Estimate:
@@ -99,13 +94,13 @@ class Estimate:
         self._at = 0.0
 
     def update(self, reading: datetime) -> None:
-        """Take note of a reading (without the offset) that has just arrived."""
+        """Take note of a reading that has just arrived."""
         with self._lock:
             self._read, self._at = reading, time.monotonic()
 
     def now(self) -> datetime:
         with self._lock:
             reading, at = self._read, self._at
-        if reading is None:
+        if reading is None or _still is not None:
             return read()
-        return reading + timedelta(seconds=time.monotonic() - at) + _offset
+        return reading + timedelta(seconds=time.monotonic() - at)

@@ -119,8 +119,7 @@ def claim(
 _CLAIM = f"""
 WITH due AS MATERIALIZED ({{due}})
 UPDATE {Dispatch._meta.db_table} AS chain
-SET owner = %s, epoch = chain.epoch + 1, claimed_at = STATEMENT_TIMESTAMP(),
-    started_at = COALESCE(chain.started_at, STATEMENT_TIMESTAMP())
+SET owner = %s, epoch = chain.epoch + 1, claimed_at = {{now}}, started_at = COALESCE(chain.started_at, {{now}})
 FROM due JOIN {WorkflowRun._meta.db_table} AS run ON run.id = due.run_id
 WHERE chain.chain_id = due.chain_id
 RETURNING chain.chain_id, chain.run_id, chain.epoch, definition, chain.queue, hold, recoveries, run.workflow_id,
@@ -132,7 +131,7 @@ def _claim_at_once(worker: int, found: DispatchQuerySet, limit: int) -> list[tup
     sql, params = found.values("chain_id", "run_id", "claimed_at")[:limit].query.sql_with_params()
     now, now_params = clock.sql()
     with database.cursor() as cursor:
-        cursor.execute(_CLAIM.format(due=sql, now=now), [*params, worker, *now_params])
+        cursor.execute(_CLAIM.format(due=sql, now=now), [*params, worker, *now_params * 3])
         claimed: list[tuple[Any, ...]] = cursor.fetchall()
         return claimed
 

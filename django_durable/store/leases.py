@@ -105,19 +105,19 @@ def prove_alive(worker: int, *, flushed: bool = True) -> Fence:
     table = Worker._meta.db_table
     with database.cursor() as cursor:
         if database.is_postgres():
-            limit = database.limit_text()
+            now, params = clock.sql()
             cursor.execute(
-                "SELECT pg_current_xact_id()::text, CLOCK_TIMESTAMP(), "
+                f"SELECT pg_current_xact_id()::text, {now}, "
                 "CASE WHEN %s THEN '' ELSE set_config('synchronous_commit', 'off', true) END, "
                 f"{database.LIMITS} FROM {table} WHERE id = %s AND NOT dead FOR KEY SHARE",
-                [flushed, f"{int(database.LOCK_TIMEOUT * 1000)}ms", limit, limit, worker],
+                [*params, flushed, *database.limits(), worker],
             )
         else:
             cursor.execute(f"SELECT '' FROM {table} WHERE id = %s AND NOT dead", [worker])
         row = cursor.fetchone()
     if row is None:
         raise WorkerFenced(f"Worker {worker} has been declared dead.")
-    return Fence(row[0], row[1] if len(row) > 1 else clock.read() - clock.offset())
+    return Fence(row[0], row[1] if len(row) > 1 else clock.read())
 
 
 def declare_dead(*, by: int) -> list[int]:
@@ -145,6 +145,16 @@ def retire(worker: int, *, stuck_run: UUID | None = None, stuck_where: str = "")
     Worker.objects.using(database.alias()).filter(pk=worker).update(
         dead=True, stuck_run=stuck_run, stuck_where=stuck_where
     )
+
+
+def forget(worker: int) -> None:
+    """Delete a worker that has nothing any more."""
+    Worker.objects.using(database.alias()).filter(pk=worker).delete()
+
+
+def anybody_lives() -> bool:
+    """Whether some worker holds its lease."""
+    return Worker.objects.using(database.alias()).filter(dead=False, expires_at__gt=clock.now()).exists()
 
 
 def announce_stopping(worker: int) -> None:

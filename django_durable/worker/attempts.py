@@ -9,12 +9,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync, sync_to_async
 from django.db import DatabaseError, IntegrityError, InterfaceError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from django_durable import conf
 from django_durable.definitions import current
 from django_durable.exceptions import DurableError, RetryAfter
 from django_durable.history import failures
@@ -42,7 +41,7 @@ def execute(job: Job) -> Finished:
             if job.definition.options.atomic:
                 return _execute_atomic(job)
             args, kwargs = job.definition.decode_input(job.input)
-            value = job.definition.function(*args, **kwargs)
+            value = job.function(*args, **kwargs)
             return Finished(job=job, result=job.definition.encode_result(value))
     except BaseException as error:  # SystemExit of an activity must not end the worker's thread
         return failed(job, error)
@@ -56,14 +55,29 @@ async def execute_async(job: Job) -> Finished:
         with current.entered(_current(job)):
             async with ThreadSensitiveContext() as context:
                 try:
-                    args, kwargs = job.definition.decode_input(job.input)
-                    value = await job.definition.function(*args, **kwargs)
-                    return Finished(job=job, result=job.definition.encode_result(value))
+                    return await _await(job)
                 finally:
                     if context in SyncToAsync.context_to_thread_executor:  # the thread ends with this attempt
                         await sync_to_async(close_connections)()
     except BaseException as error:
         return failed(job, error)
+
+
+def execute_async_here(job: Job) -> Finished:
+    """Run an ``async def`` activity to its end; its sync ORM calls happen in this very thread."""
+    if job.given_up:
+        return Finished(job=job, lost=True)
+    try:
+        with current.entered(_current(job)):
+            return async_to_sync(_await)(job)
+    except BaseException as error:
+        return failed(job, error)
+
+
+async def _await(job: Job) -> Finished:
+    args, kwargs = job.definition.decode_input(job.input)
+    value = await job.function(*args, **kwargs)
+    return Finished(job=job, result=job.definition.encode_result(value))
 
 
 def failed(job: Job, error: BaseException) -> Finished:
@@ -98,10 +112,13 @@ def _current(job: Job) -> current.CurrentActivity:
 
 
 def _trimmed(error: BaseException) -> BaseException:
-    """Leave our own frame out of the traceback."""
-    if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
-        return error.with_traceback(error.__traceback__.tb_next)
-    return error
+    """Leave everything out of the traceback that is above the activity's own code."""
+    entry = below = error.__traceback__
+    while entry is not None:
+        if entry.tb_frame.f_code.co_filename == __file__ and entry.tb_next is not None:
+            below = entry.tb_next
+        entry = entry.tb_next
+    return error.with_traceback(below)
 
 
 # Atomic activities
@@ -115,7 +132,7 @@ def _execute_atomic(job: Job) -> Finished:
         with database.writing(durable=True):
             _limit_idle_time()
             args, kwargs = job.definition.decode_input(job.input)
-            value = job.definition.function(*args, **kwargs)
+            value = job.function(*args, **kwargs)
             _check_not_rolled_back(job)
             result = payload.dump(job.definition.encode_result(value))
             own = outcomes.record_success(job.claim, result)
@@ -176,9 +193,9 @@ def _when_answered(ask: Callable[[], Any], *, give_up: Callable[[], bool]) -> An
 def _limit_idle_time() -> None:
     """A process that is stopped inside the transaction must not keep its locks for ever: the server ends it."""
     if database.is_postgres():
-        limit = max(1, int(conf.current().LEASE_SECONDS * 1000 / 3))
+        *_, longest = database.limits()
         with database.cursor() as cursor:
-            cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{limit}ms"])
+            cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [longest])
 
 
 # Connections of this thread

@@ -7,12 +7,11 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from django_durable import conf, instrumentation
 from django_durable.client import messaging
-from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.history import events
 from django_durable.history.status import Status
 from django_durable.store import clock, database, delivery, flush, leases, outside
@@ -27,9 +26,11 @@ from django_durable.worker.jobs import Finished, Job
 from django_durable.worker.loading import Loader
 from django_durable.worker.outside_ends import OutsideEnds
 from django_durable.worker.ownership import Draft, Input, OwnedRun
+from django_durable.worker.pace import Pace
 from django_durable.worker.parking import Parking
 from django_durable.worker.releasing import Releaser
 from django_durable.worker.results import Results
+from django_durable.worker.serving import Serving
 from django_durable.worker.taking import Taking
 from django_durable.worker.watchdog import Watchdog
 
@@ -47,7 +48,7 @@ RESTS_PER_LEASE = 9  # at least: the heartbeat takes an engine that makes no ste
 class Engine:
     """``cycle`` by ``cycle``: collect, look, drain, flush, act, release.
 
-    Only its own thread may call it, but for ``report`` and ``wake``.
+    Only one thread may drive it; ``report`` and ``wake`` are for others.
     """
 
     def __init__(
@@ -57,10 +58,9 @@ class Engine:
         slots: Slots,
         watchdog: Watchdog,
         cache: InstanceCache,
-        queues: tuple[str, ...],
-        definitions: Mapping[str, WorkflowDefinition[..., Any]],
-        activities: tuple[tuple[str, bool], ...],
-        longest_poll: Callable[[], float],
+        serving: Serving,
+        pace: Pace,
+        linger: Callable[[], float],
         stopped: Callable[[], bool],
         finished: deque[Finished],
     ) -> None:
@@ -76,11 +76,12 @@ class Engine:
         self._cache = cache
         self._finished = finished
         self._bell = threading.Event()
+        self._linger = linger
         self._stopped = stopped
         self._flusher = Flusher(worker, self.gives_up)
         self.results = Results(worker, self.holdings, slots)
         self._drainer = Drainer(worker, slots, watchdog)
-        loader = Loader(self._drainer, slots, cache, watchdog, definitions)
+        loader = Loader(self._drainer, slots, cache, watchdog, serving)
         self._loader = loader
         self.parking = Parking(worker, self.holdings, slots, self._flusher)
         self.taking = Taking(
@@ -90,10 +91,8 @@ class Engine:
             loader=loader,
             parking=self.parking,
             results=self.results,
-            queues=queues,
-            definitions=definitions,
-            activities=activities,
-            longest_poll=longest_poll,
+            serving=serving,
+            pace=pace,
         )
         self._releaser = Releaser(
             worker,
@@ -101,6 +100,7 @@ class Engine:
             cache=cache,
             taking=self.taking,
             time=self.time,
+            linger=linger,
             lost=self._lose,
         )
         self._outside = OutsideEnds(
@@ -132,19 +132,29 @@ class Engine:
     def cycle(self) -> None:
         """Everything that can be done now, and at most a short rest before it."""
         self._rest()
+        self.step()
+
+    def step(self) -> bool:
+        """Everything that can be done now. False: there was nothing."""
         self.progress += 1
         self._watchdog.leave()
         database.forget_queries()
-        self._collect()
+        worked = self._collect()
         self._ring()
         if not self.draining and self.taking.is_due():
-            self._take()
-        self._outside.write()
+            worked |= self._take()
+        worked |= self._outside.write()
         batch = self._drain()
         if batch:
             self._flush(batch)
-        self._report()
-        self._releaser.release(draining=self.draining)
+        worked |= self._report()
+        worked |= self._releaser.release(draining=self.draining)
+        return worked or bool(batch)
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether something is left only because somebody else has its rows."""
+        return bool(self.holdings.ready or self.holdings.reports or self._outside.waits)
 
     def is_idle(self) -> bool:
         """Whether nothing is owned, executed or still to be told."""
@@ -167,16 +177,18 @@ class Engine:
         waits = [min(LONGEST_REST, conf.current().LEASE_SECONDS / RESTS_PER_LEASE)]
         if not self.draining:
             waits.append(self.taking.pace.until_next())
-        if self.holdings.ready or self.holdings.reports or self._outside.waits:
+        if self.is_held_up:
             waits.append(BUSY_PAUSES[0])
         if any(run.idle_since is not None for run in self.holdings.owned.values()):
-            waits.append(conf.current().LINGER_SECONDS / 2)
+            waits.append(self._linger() / 2)
         due = self.alarms.until_next(self.time.now()) if self.holdings.owned or self.holdings.jobs else None
         return min(waits if due is None else [*waits, due])
 
-    def _collect(self) -> None:
+    def _collect(self) -> bool:
+        collected = bool(self._finished)
         while self._finished:
             self.results.take(self._finished.popleft())
+        return collected
 
     def _ring(self) -> None:
         """Timers and deadlines that are due."""
@@ -190,8 +202,8 @@ class Engine:
             if self.holdings.owned.get(run.claimed.chain_id) is run:
                 self._outside.add(run, outside.time_out)
 
-    def _take(self) -> None:
-        """Claim what is due, and start tasks."""
+    def _take(self) -> bool:
+        """Claim what is due, and start tasks. False: nothing was."""
         seen = self.taking.take(self.time)
         self._drainer.spilled_waits = bool(seen.tasks)
         for job in seen.jobs:
@@ -203,6 +215,7 @@ class Engine:
             self._outside.add(run, outside.time_out)
         for run in seen.cancelled:
             self._outside.add(run, outside.cancel)
+        return bool(seen.runs or seen.tasks)
 
     # Drain
 
@@ -377,16 +390,17 @@ class Engine:
         self.holdings.jobs.add(job)
         self._slots.start(job)
 
-    def _report(self) -> None:
-        """Tell other owners the outcomes of their tasks, and give tasks back for another attempt."""
+    def _report(self) -> bool:
+        """Tell other owners the outcomes of their tasks, and give tasks back for another attempt. False: none was."""
         if not self.holdings.reports:
-            return
+            return False
         reports = list(self.holdings.reports.values())
         with leases.fenced(self.worker):
             busy, woken = delivery.deliver(reports)
         self.holdings.reports = {held: report for held, report in self.holdings.reports.items() if held in busy}
         for chain in woken:
             messaging.hint(chain)
+        return len(busy) < len(reports)
 
     # Stopping
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -33,6 +34,12 @@ class Job:
     timed_out: bool = False  # its outcome is decided; only its slot is still taken
     given_up: bool = False  # nobody waits for the result any more
     stopping: bool = False  # the worker is draining
+    substitute: Callable[..., Any] | None = None  # what a test runs instead of the activity's function
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What is called with the activity's arguments."""
+        return self.substitute or self.definition.function
 
     @property
     def failures(self) -> int:

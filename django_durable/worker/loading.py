@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
-from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.drain import Drain
 from django_durable.engine.info import RunInfo
 from django_durable.engine.instance import Instance
@@ -20,6 +19,7 @@ from django_durable.worker.draining import Drainer
 from django_durable.worker.executors import Slots
 from django_durable.worker.instances import InstanceCache
 from django_durable.worker.ownership import Input, OwnedRun
+from django_durable.worker.serving import Serving
 from django_durable.worker.watchdog import Watchdog
 
 
@@ -40,13 +40,13 @@ class Loader:
         slots: Slots,
         cache: InstanceCache,
         watchdog: Watchdog,
-        definitions: Mapping[str, WorkflowDefinition[..., Any]],
+        serving: Serving,
     ) -> None:
         self._drainer = drainer
         self._slots = slots
         self._cache = cache
         self._watchdog = watchdog
-        self._definitions = definitions
+        self._serving = serving
 
     def load(self, claims: Sequence[dispatch.Claimed]) -> list[Loaded]:
         """Owned runs with live instances, their waiting messages among their inputs."""
@@ -86,10 +86,10 @@ class Loader:
         return self._replay(run, history.read([run.claimed.run_id])[run.claimed.run_id]).error
 
     def _new_run(self, claimed: dispatch.Claimed, instance: Instance | None = None) -> OwnedRun:
-        return OwnedRun(claimed, self._definitions[claimed.definition], instance or self._new_instance(claimed))
+        return OwnedRun(claimed, self._serving.definitions[claimed.definition], instance or self._new_instance(claimed))
 
     def _new_instance(self, claimed: dispatch.Claimed) -> Instance:
-        definition = self._definitions[claimed.definition]
+        definition = self._serving.definitions[claimed.definition]
         info = RunInfo(
             workflow_id=claimed.workflow_id,
             run_id=claimed.run_id,

@@ -64,7 +64,7 @@ class Maintenance:
         database.own_connection()
         while not self._stopped:
             try:
-                self._sweep()
+                self.sweep()
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("A sweep was interrupted and will be repeated: %s", error)
                 database.discard()
@@ -75,7 +75,8 @@ class Maintenance:
             self._asked.clear()
         database.discard()
 
-    def _sweep(self) -> None:
+    def sweep(self, *, thoroughly: bool = False) -> None:
+        """One round of everything that is due; ``thoroughly``: also of what is never urgent."""
         worker = self._worker()
         if worker is None:
             return
@@ -85,7 +86,7 @@ class Maintenance:
                 instrumentation.send(instrumentation.worker_died, worker=dead, by=worker)
         recovered = recover()
         recovered += fail_overdue()
-        if time.monotonic() >= self._slow_at:
+        if thoroughly or time.monotonic() >= self._slow_at:
             self._slow_at = time.monotonic() + SLOW_SECONDS
             self._slow_round()
         if recovered:

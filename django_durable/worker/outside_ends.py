@@ -51,10 +51,11 @@ class OutsideEnds:
         self._holdings.ready.pop(run.claimed.chain_id, None)
         self._waiting[run.claimed.chain_id] = run, verb
 
-    def write(self) -> None:
-        """End what waits here and is not busy."""
+    def write(self) -> bool:
+        """End what waits here and is not busy. False: nothing was."""
         if not self._waiting:
-            return
+            return False
+        before = len(self._waiting)
         now, verbs = time.monotonic(), defaultdict(list)
         for chain, (run, verb) in list(self._waiting.items()):
             if self._holdings.owned.get(chain) is not run:
@@ -63,6 +64,7 @@ class OutsideEnds:
                 verbs[verb].append(run)
         for verb, runs in verbs.items():
             self._write(verb, runs)
+        return len(self._waiting) < before
 
     def _write(self, verb: Verb, runs: Sequence[OwnedRun]) -> None:
         fates = self._flusher.persist(partial(verb, self._worker, [run.claimed for run in runs]))

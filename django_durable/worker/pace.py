@@ -67,3 +67,19 @@ class Pace:
             self._pause, self._next = 0.0, 0.0
         elif until_due is not None:
             self._next = min(self._next, now + max(until_due, 0.0))
+
+
+class NoPause(Pace):
+    """For an engine that somebody drives by hand: every look is due, and searches everything."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: 0.0)
+
+    def is_due(self) -> bool:
+        return True
+
+    def wants_messages(self) -> bool:
+        return True
+
+    def expects_work(self) -> bool:
+        return False

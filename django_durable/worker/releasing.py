@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from django_durable import conf
 from django_durable.store import clock, dispatch, inbox, leases
 from django_durable.worker.holdings import Holdings
 from django_durable.worker.instances import InstanceCache
@@ -15,7 +14,7 @@ from django_durable.worker.taking import Taking
 
 
 class Releaser:
-    """Releases what has been idle for ``LINGER_SECONDS``: the next result or message often comes at once."""
+    """Releases what has been idle for a while: the next result or message often comes at once."""
 
     def __init__(
         self,
@@ -25,22 +24,24 @@ class Releaser:
         cache: InstanceCache,
         taking: Taking,
         time: clock.Estimate,
+        linger: Callable[[], float],
         lost: Callable[[OwnedRun], None],
     ) -> None:
-        """``lost`` is told of runs that turn out not to be this worker's any more."""
+        """``linger``: seconds that an idle run stays. ``lost`` is told of runs that are not this worker's any more."""
         self._worker = worker
         self._holdings = holdings
         self._cache = cache
         self._taking = taking
         self._time = time
+        self._linger = linger
         self._lost = lost
 
-    def release(self, *, draining: bool) -> None:
-        """Give idle runs back, then look whether a message came meanwhile."""
-        linger = 0.0 if draining or self._taking.wants_quiet else conf.current().LINGER_SECONDS
+    def release(self, *, draining: bool) -> bool:
+        """Give idle runs back, then look whether a message came meanwhile. False: there was none to give back."""
+        linger = 0.0 if draining or self._taking.wants_quiet else self._linger()
         idle = self._idle(linger, draining=draining)
         if not idle:
-            return
+            return False
         with leases.fenced(self._worker, flushed=False):
             released = dispatch.release(self._worker, [_release_of(run) for run in idle])
         owned = dispatch.owned(self._worker) if len(released) < len(idle) else {}
@@ -55,6 +56,7 @@ class Releaser:
         waiting = inbox.read(released)  # after the commit: a look inside the transaction would prove nothing
         if waiting and dispatch.make_due(list(waiting)):
             self._taking.pace.hurry()
+        return True
 
     def _idle(self, linger: float, *, draining: bool) -> list[OwnedRun]:
         """Runs that have been idle for that long, apart from those whose timer is about to fire."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
-from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.payloads import payload
 from django_durable.store import clock, dispatch, levels, look, outcomes, tasks
 from django_durable.worker import task_rows
@@ -20,6 +18,7 @@ from django_durable.worker.ownership import OwnedRun
 from django_durable.worker.pace import Pace
 from django_durable.worker.parking import Parking
 from django_durable.worker.results import Results
+from django_durable.worker.serving import Serving
 
 MOST_RUNS = 256  # in one claim
 SPARE_RUNS = 16  # claimed although no slot is free, when the slots are taken by attempts that last
@@ -53,12 +52,10 @@ class Taking:
         loader: Loader,
         parking: Parking,
         results: Results,
-        queues: tuple[str, ...],
-        definitions: Mapping[str, WorkflowDefinition[..., Any]],
-        activities: tuple[tuple[str, bool], ...],
-        longest_poll: Callable[[], float],
+        serving: Serving,
+        pace: Pace,
     ) -> None:
-        self.pace = Pace(longest_poll)
+        self.pace = pace
         self.found_nothing = False  # at the last look, with nothing in hand: there is nothing left to do
         self._worker = worker
         self._holdings = holdings
@@ -66,11 +63,7 @@ class Taking:
         self._loader = loader
         self._parking = parking
         self._results = results
-        self._queues = queues
-        self._definitions = definitions
-        self._names = {
-            is_async: tuple(name for name, kind in activities if kind is is_async) for is_async in (False, True)
-        }
+        self._serving = serving
         self._known = levels.NONE
         self._searched = 0.0
         self._left_runs = self._left_tasks = False  # the last look had to leave something that was due
@@ -80,6 +73,11 @@ class Taking:
     @property
     def wants_quiet(self) -> bool:
         return self._quiet_since is not None
+
+    @property
+    def left_something(self) -> bool:
+        """Whether the last look knew of more than it took."""
+        return self._left_runs or self._left_tasks
 
     def is_due(self) -> bool:
         """Whether to look now: it is time, or there is room again for what the last look had to leave."""
@@ -141,13 +139,16 @@ class Taking:
         nothing_else = self._suspect or self.wants_quiet
         return look.Wanted(
             worker=self._worker,
-            queues=self._queues,
-            definitions=self._definitions,
+            queues=self._serving.queues,
+            definitions=self._serving.definitions,
             runs=0 if nothing_else else self._room_for_runs(),
             suspects=1 if (alone or waited) and not self._suspect else 0,
             activities=tuple(
-                (names, 0 if nothing_else else max(0, self._slots.free(is_async=is_async)))
-                for is_async, names in self._names.items()
+                (
+                    self._serving.names(is_async=is_async),
+                    0 if nothing_else else max(0, self._slots.free(is_async=is_async)),
+                )
+                for is_async in (False, True)
             ),
             messages=self.pace.wants_messages(),
             known=self._known if self.pace.expects_work() else levels.NONE,

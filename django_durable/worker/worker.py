@@ -15,7 +15,6 @@ from uuid import UUID
 from django.db import DatabaseError, InterfaceError
 
 from django_durable import __version__, conf, instrumentation, transports
-from django_durable.definitions.registry import registry
 from django_durable.store import database, leases
 from django_durable.transports.base import Listener
 from django_durable.worker.engine import Engine
@@ -25,6 +24,8 @@ from django_durable.worker.heartbeat import Heartbeat
 from django_durable.worker.instances import InstanceCache
 from django_durable.worker.jobs import Finished
 from django_durable.worker.maintenance import Maintenance
+from django_durable.worker.pace import Pace
+from django_durable.worker.serving import Serving
 from django_durable.worker.watchdog import Watchdog
 
 logger = logging.getLogger("django_durable.worker")
@@ -63,8 +64,7 @@ class Worker:
         self._ended = threading.Event()
         self._started_at = 0.0
         self._drain_until = 0.0
-        self._definitions = {one.key: one for one in registry.workflows()}
-        self._activities = tuple((one.name, one.is_async) for one in registry.activities())
+        self._serving = Serving.everything(self.queues)
         threads = ThreadExecutor(concurrency or settings.CONCURRENCY, self._report)
         self._slots = Slots(threads, AsyncExecutor(settings.ASYNC_CONCURRENCY, self._report))
         self._finished: deque[Finished] = deque()  # outlives engines: each holds a slot until it is collected
@@ -75,7 +75,7 @@ class Worker:
         self._maintenance = Maintenance(
             lambda: self.id,
             may_judge=self._heartbeat.may_judge,
-            definitions=self._definitions,
+            definitions=self._serving.definitions,
             wake=self.wake,
         )
         self._thread = threading.Thread(target=self._run, name="durable-engine", daemon=True)
@@ -155,7 +155,7 @@ class Worker:
                 self.id = leases.register(
                     f"{socket.gethostname()}:{os.getpid()}",
                     queues=self.queues,
-                    definitions=sorted(self._definitions),
+                    definitions=sorted(self._serving.definitions),
                     concurrency=self._slots.thread_capacity(),
                     release=__version__,
                 )
@@ -178,10 +178,9 @@ class Worker:
             slots=self._slots,
             watchdog=self._watchdog,
             cache=self._cache,
-            queues=self.queues,
-            definitions=self._definitions,
-            activities=self._activities,
-            longest_poll=self._longest_poll,
+            serving=self._serving,
+            pace=Pace(self._longest_poll),
+            linger=lambda: conf.current().LINGER_SECONDS,
             stopped=self._is_forced,
             finished=self._finished,
         )

@@ -1,0 +1,28 @@
+"""What tests of workflows use: ``environment()`` and what belongs to it.
+
+The names are loaded when they are first used, because pytest imports the plugin beside this before Django is set up.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from django_durable.testing.environments import Environment as Environment
+    from django_durable.testing.environments import environment as environment
+    from django_durable.testing.mocks import Mock as Mock
+
+__all__ = ["environment", "Environment", "Mock"]
+
+_MODULES = {
+    "environment": "environments",
+    "Environment": "environments",
+    "Mock": "mocks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
