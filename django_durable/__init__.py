@@ -2,6 +2,7 @@
 
 from django_durable.api import durable
 from django_durable.definitions.retry import Retry
+from django_durable.definitions.schedule import Calendar, Schedule
 from django_durable.engine.context import Context
 from django_durable.exceptions import (
     ActivityError,
@@ -13,6 +14,8 @@ from django_durable.exceptions import (
     OptionNotSupported,
     PayloadError,
     RetryAfter,
+    ScheduleAlreadyExists,
+    ScheduleNotFound,
     UnknownDefinition,
     UnsupportedInWorkflow,
     WorkflowAlreadyStarted,
@@ -32,6 +35,8 @@ __all__ = [
     "durable",
     "Context",
     "Retry",
+    "Schedule",
+    "Calendar",
     "ApplicationError",
     "RetryAfter",
     "DurableError",
@@ -42,6 +47,8 @@ __all__ = [
     "WorkflowNotFound",
     "WorkflowClosed",
     "WorkflowAlreadyStarted",
+    "ScheduleNotFound",
+    "ScheduleAlreadyExists",
     "WorkflowUnsuccessful",
     "WorkflowFailed",
     "WorkflowCancelled",

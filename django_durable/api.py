@@ -21,11 +21,13 @@ from django_durable.definitions import workflow as workflows
 from django_durable.definitions.activity import ActivityChanges, ActivityDefinition, ActivityOptions
 from django_durable.definitions.current import CurrentActivity
 from django_durable.definitions.reference import ActivityReference, WorkflowReference
+from django_durable.definitions.schedule import DeclaredSchedule, Schedule
 from django_durable.definitions.signal import SignalDefinition, SignalMessage, as_message
 from django_durable.definitions.workflow import OnConflict, OnReuse, WorkflowCall, WorkflowDefinition, WorkflowOptions
+from django_durable.exceptions import DefinitionError
 
 if TYPE_CHECKING:
-    from django_durable.client import WorkflowHandle, WorkflowStatus
+    from django_durable.client import ScheduleHandle, WorkflowHandle, WorkflowStatus
     from django_durable.engine.context import Context
 
 P = ParamSpec("P")
@@ -139,6 +141,42 @@ class Durable:
         """Declare a signal whose payload is of ``type``. To send one: ``signal_workflow``."""
         return SignalDefinition(name, type)
 
+    def schedule(
+        self,
+        schedule: Schedule | None = None,
+        /,
+        *,
+        name: str | None = None,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> Callable[[WorkflowDefinition[P, R]], WorkflowDefinition[P, R]]:
+        """Declare that a workflow is started by a schedule: a ``Schedule``, or its fields (``cron="0 3 * * *"``).
+
+        Stands above ``@durable.workflow``. ``name`` defaults to the workflow's. Workers write it to the database when
+        they start, and later changes of the code too; what staff have paused there stays paused.
+        """
+        if (schedule is None) == (not fields):
+            raise TypeError("durable.schedule() takes either a Schedule or its fields, such as cron='0 3 * * *'.")
+        chosen = schedule or Schedule(**fields)
+
+        def declare(definition: WorkflowDefinition[P, R]) -> WorkflowDefinition[P, R]:
+            if not isinstance(definition, WorkflowDefinition):
+                raise DefinitionError("@durable.schedule stands above @durable.workflow, which makes the workflow.")
+            definition.signature.bind(args, kwargs or {})
+            self.registry.add_schedule(
+                DeclaredSchedule(
+                    name=name or definition.name,
+                    schedule=chosen,
+                    workflow=definition.name,
+                    args=args,
+                    kwargs=kwargs or {},
+                )
+            )
+            return definition
+
+        return declare
+
     def workflow_named(self, name: str) -> WorkflowDefinition[..., Any]:
         """The workflow that is registered as ``name``; it is looked up when first used."""
         return WorkflowReference(name, self.registry)
@@ -198,6 +236,23 @@ class Durable:
         ended: bool = _client().terminate_workflow(workflow_id, reason)
         return ended
 
+    def create_schedule(
+        self, name: str, schedule: Schedule, definition: WorkflowDefinition[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ScheduleHandle:
+        """Start ``definition`` with these arguments whenever ``schedule`` says so, from this transaction's commit on.
+
+        Raises ``ScheduleAlreadyExists``, ``TypeError`` or ``PayloadError`` for arguments that do not fit.
+        """
+        handle: ScheduleHandle = _client().create_schedule(name, schedule, definition, args, kwargs)
+        return handle
+
+    def get_schedule(self, name: str) -> ScheduleHandle:
+        """The schedule of that name. Raises ``ScheduleNotFound``."""
+        handle: ScheduleHandle = _client().get_schedule(name)
+        return handle
+
+    acreate_schedule = _twin(create_schedule)
+    aget_schedule = _twin(get_schedule)
     astart_workflow = _twin(start_workflow)
     astart_workflows = _twin(start_workflows)
     aget_workflow = _twin(get_workflow)

@@ -10,6 +10,8 @@
     ├── WorkflowNotFound
     ├── WorkflowClosed
     ├── WorkflowAlreadyStarted
+    ├── ScheduleNotFound
+    ├── ScheduleAlreadyExists
     ├── WorkflowUnsuccessful           what ``result()`` raises
     │   ├── WorkflowFailed
     │   ├── WorkflowCancelled
@@ -71,6 +73,14 @@ class WorkflowAlreadyStarted(DurableError):
         super().__init__(message)
         self.workflow_id = workflow_id
         self.run_id = run_id
+
+
+class ScheduleNotFound(DurableError):
+    """No schedule has this name."""
+
+
+class ScheduleAlreadyExists(DurableError):
+    """Another schedule has this name."""
 
 
 class WorkflowUnsuccessful(DurableError):

@@ -258,6 +258,36 @@ class RunAttribute(models.Model):
         return f"{self.key} = {self.value}"
 
 
+class Schedule(models.Model):
+    """What starts a workflow again and again. ``next_at`` null: nothing to do until somebody changes it."""
+
+    name = models.CharField(max_length=200, primary_key=True)
+    spec = models.TextField(help_text="When, as JSON.")
+    definition = models.CharField(max_length=255, help_text="Name of the workflow.")
+    input = models.TextField()
+    options = models.TextField(default="", help_text="How its runs are started, as JSON.")
+    declared = models.BooleanField(default=False, help_text="Whether code declares it, and so keeps it up to date.")
+    paused = models.BooleanField(default=False)
+    note = models.TextField(default="", blank=True, help_text="For people: why it is paused, for example.")
+    tick_at = models.DateTimeField(null=True, help_text="The next time of the schedule itself.")
+    next_at = models.DateTimeField(null=True, help_text="When a worker has to look at it.")
+    waiting = models.TextField(default="[]", help_text="Ticks that wait for a run to end, as JSON.")
+    runs_left = models.IntegerField(null=True)
+    started = models.IntegerField(default=0, help_text="Runs that it has started.")
+    skipped = models.IntegerField(default=0, help_text="Ticks that came to nothing.")
+    last_tick_at = models.DateTimeField(null=True, help_text="The latest tick that started a run.")
+    last_run_id = models.UUIDField(null=True)
+    error = models.TextField(default="", help_text="Why the latest tick could not start its run.")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("name",)
+        indexes = (models.Index(fields=["next_at"], name="durable_schedule_next", condition=Q(next_at__isnull=False)),)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Worker(models.Model):
     """One worker process and its lease. ``dead`` is final: a process that finds it set registers anew."""
 

@@ -4,13 +4,18 @@ from django_durable.client.ending import cancel_workflow, terminate_workflow
 from django_durable.client.handle import WorkflowHandle, get_workflow
 from django_durable.client.messaging import signal_workflow
 from django_durable.client.reading import HistoryEntry, WorkflowStatus, get_workflow_status
+from django_durable.client.scheduling import ScheduleHandle, ScheduleStatus, create_schedule, get_schedule
 from django_durable.client.starting import start_workflow, start_workflows
 
 __all__ = [
     "HistoryEntry",
+    "ScheduleHandle",
+    "ScheduleStatus",
     "WorkflowHandle",
     "WorkflowStatus",
     "cancel_workflow",
+    "create_schedule",
+    "get_schedule",
     "get_workflow",
     "get_workflow_status",
     "signal_workflow",

@@ -24,14 +24,18 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def start_workflow(
-    definition: WorkflowDefinition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    definition: WorkflowDefinition[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    schedule: str | None = None,
 ) -> handle.WorkflowHandle[Any]:
     """Write a run into the caller's transaction and return its handle at once.
 
     Raises ``PayloadError`` or ``TypeError`` for arguments that do not fit, before anything is written, and
     ``WorkflowAlreadyStarted`` as the policies ``on_conflict`` and ``on_reuse`` say.
     """
-    new = _new_run(definition, args, kwargs)
+    new = _new_run(definition, args, kwargs)._replace(schedule=schedule)
     run_id = _insert(new, definition)
     _announce(Counter({new.queue: 1}))
     return handle.WorkflowHandle(new.workflow_id, run_id, definition)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from django_durable.definitions import options
 from django_durable.definitions.activity import ActivityDefinition
+from django_durable.definitions.schedule import DeclaredSchedule
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.exceptions import DefinitionError, UnknownDefinition
 
@@ -23,6 +24,7 @@ class Registry:
     def __init__(self) -> None:
         self._workflows: dict[str, AnyWorkflow] = {}
         self._activities: dict[str, AnyActivity] = {}
+        self._schedules: dict[str, DeclaredSchedule] = {}
         self._label_of: Callable[[str], str | None] = lambda module: None
 
     def __iter__(self) -> Iterator[AnyWorkflow | AnyActivity]:
@@ -40,6 +42,20 @@ class Registry:
     def activities(self) -> list[AnyActivity]:
         """All activities, in order of registration."""
         return list(self._activities.values())
+
+    def schedules(self) -> list[DeclaredSchedule]:
+        """All schedules that code declares, in order of registration."""
+        return list(self._schedules.values())
+
+    def add_schedule(self, declared: DeclaredSchedule) -> None:
+        """Register a schedule. Raises ``DefinitionError`` if another workflow's schedule has taken the name."""
+        other = self._schedules.get(declared.name)
+        if other is not None and other.workflow != declared.workflow:
+            raise DefinitionError(
+                f"Two schedules are called {declared.name!r}: one of {other.workflow}, one of {declared.workflow}. "
+                "Give one of them another name."
+            )
+        self._schedules[declared.name] = declared
 
     def add_workflow(self, definition: AnyWorkflow) -> None:
         """Register a workflow. Raises ``DefinitionError`` if another place has taken the name."""

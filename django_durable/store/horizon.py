@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Min, Q
 
-from django_durable.store import clock, dispatch, tasks
+from django_durable.store import clock, dispatch, schedules, tasks
 
 _BEHIND = timedelta(milliseconds=1)  # a deadline is over only when it has passed
 
@@ -15,12 +15,14 @@ _BEHIND = timedelta(milliseconds=1)  # a deadline is over only when it has passe
 def next_moment(*, with_blocked: bool) -> datetime | None:
     """The earliest moment after now at which a run, an activity or a deadline of one is due; None: nothing is.
 
-    ``with_blocked``: runs count that wait for other code and are only tried again.
+    ``with_blocked``: runs count that wait for other code and are only tried again, and so do schedules: neither is
+    what somebody waits for who waits for a result.
     """
     now = clock.read()
     chains = dispatch.rows().exclude(hold="blocked") if not with_blocked else dispatch.rows()
     waking = _earliest(chains.unowned(), "wakeup_at", now)
     ending = _earliest(chains, "deadline", now)
+    ticking = _earliest(schedules.rows(), "next_at", now) if with_blocked else None
     due = _earliest(tasks.rows().filter(worker__isnull=True), "due_at", now)
     late = [
         moment + delay + _BEHIND
@@ -31,7 +33,7 @@ def next_moment(*, with_blocked: bool) -> datetime | None:
         )
         if (moment := _earliest(rows, name, now - delay - _BEHIND)) is not None
     ]
-    return min([*(one for one in (waking, ending, due) if one is not None), *late], default=None)
+    return min([*(one for one in (waking, ending, ticking, due) if one is not None), *late], default=None)
 
 
 def _earliest(rows: Any, name: str, after: datetime) -> datetime | None:

@@ -10,10 +10,11 @@ from datetime import datetime
 from functools import cache
 from typing import NamedTuple
 
-from django_durable.models import ActivityTask, Dispatch
+from django_durable.models import ActivityTask, Dispatch, Schedule
 from django_durable.store import clock, database
 
 NOW = 2  # kind of the row that holds the database's time
+TICK = 3  # kind of the row that says when the next schedule is due
 
 
 class Level(NamedTuple):
@@ -29,11 +30,15 @@ class Level(NamedTuple):
 
 
 class Levels(NamedTuple):
-    """The levels of waiting chains and of waiting tasks, the highest priority first, and the database's time."""
+    """The levels of waiting chains and of waiting tasks, the highest priority first, and the database's time.
+
+    ``next_tick``: when the next schedule is due; None: there is none.
+    """
 
     chains: Sequence[Level]
     tasks: Sequence[Level]
     time: datetime
+    next_tick: datetime | None = None
 
 
 NONE = Levels((), (), datetime.min)
@@ -50,7 +55,8 @@ def probe(queues: Sequence[str]) -> Levels:
     chains = [Level(queue, priority, clock.as_moment(due)) for kind, queue, priority, due in found if kind == 0]
     tasks = [Level(queue, priority, clock.as_moment(due)) for kind, queue, priority, due in found if kind == 1]
     [time] = [clock.as_moment(due) for kind, _, _, due in found if kind == NOW]
-    return Levels(sorted(chains, key=_urgency), sorted(tasks, key=_urgency), time)
+    next_tick = next((clock.as_moment(due) for kind, _, _, due in found if kind == TICK and due is not None), None)
+    return Levels(sorted(chains, key=_urgency), sorted(tasks, key=_urgency), time, next_tick)
 
 
 def _urgency(level: Level) -> int:
@@ -63,7 +69,9 @@ def _sql(queues: int, now: str) -> str:
         f"WITH RECURSIVE queues(queue) AS (VALUES {', '.join(['(%s)'] * queues)}), "
         f"{_levels('chains', *_WAITING_CHAINS)}, {_levels('tasks', *_WAITING_TASKS)} "
         f"{_earliest(0, 'chains', *_WAITING_CHAINS)} UNION ALL {_earliest(1, 'tasks', *_WAITING_TASKS)} "
-        f"UNION ALL SELECT {NOW}, '', 0, {now}"
+        f"UNION ALL SELECT {NOW}, '', 0, {now} "
+        f"UNION ALL SELECT {TICK}, '', 0, (SELECT MIN(next_at) FROM {Schedule._meta.db_table} "
+        "WHERE next_at IS NOT NULL)"
     )
 
 

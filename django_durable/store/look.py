@@ -45,6 +45,7 @@ class Seen:
     suspects: bool = False  # a run that must be claimed alone is due, and this worker is not alone with it
     left_runs: bool = False  # more may be due than there was room for
     left_tasks: bool = False
+    tick: bool = False  # a schedule is due
 
     @property
     def anything(self) -> bool:
@@ -80,8 +81,10 @@ def _search(wanted: Wanted, seen: Seen) -> None:
         _claim_suspect(wanted, due_chains, seen)
     seen.left_runs = seen.left_runs or bool(due_chains and not wanted.runs)
     seen.left_tasks = seen.left_tasks or bool(due_tasks and not wanted.tasks)
-    later = [level.earliest for level in (*found.chains, *found.tasks) if level.earliest > found.time]
-    seen.next_due = min(later, default=None)
+    seen.tick = found.next_tick is not None and found.next_tick <= found.time
+    moments = [level.earliest for level in (*found.chains, *found.tasks)]
+    moments += [found.next_tick] if found.next_tick is not None else []
+    seen.next_due = min((moment for moment in moments if moment > found.time), default=None)
 
 
 def _apart_from(known: Sequence[levels.Level], found: list[levels.Level]) -> list[levels.Level]:

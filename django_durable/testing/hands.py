@@ -54,6 +54,7 @@ class Hands:
             serving=self._serving,
             pace=NoPause(),
             linger=lambda: 0.0,
+            on_tick=lambda: None,  # every sweep looks at schedules
             stopped=lambda: True,
             finished=self._finished,
         )

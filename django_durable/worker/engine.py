@@ -61,6 +61,7 @@ class Engine:
         serving: Serving,
         pace: Pace,
         linger: Callable[[], float],
+        on_tick: Callable[[], None],
         stopped: Callable[[], bool],
         finished: deque[Finished],
     ) -> None:
@@ -78,6 +79,7 @@ class Engine:
         self._bell = threading.Event()
         self._linger = linger
         self._stopped = stopped
+        self._on_tick = on_tick
         self._flusher = Flusher(worker, self.gives_up)
         self.results = Results(worker, self.holdings, slots)
         self._drainer = Drainer(worker, slots, watchdog)
@@ -215,6 +217,8 @@ class Engine:
             self._outside.add(run, outside.time_out)
         for run in seen.cancelled:
             self._outside.add(run, outside.cancel)
+        if seen.tick:
+            self._on_tick()
         return bool(seen.runs or seen.tasks)
 
     # Drain

@@ -12,15 +12,16 @@ import msgspec
 from django.db import DatabaseError, InterfaceError
 
 from django_durable import conf, instrumentation
-from django_durable.client import messaging
+from django_durable.client import messaging, scheduling
+from django_durable.definitions.registry import registry
 from django_durable.definitions.workflow import WorkflowDefinition
-from django_durable.exceptions import UnknownDefinition
+from django_durable.exceptions import DurableError, UnknownDefinition
 from django_durable.history import messages
 from django_durable.history.failures import Failure
 from django_durable.models import ActivityTask
 from django_durable.payloads import payload
 from django_durable.store import database, delivery, dispatch, leases, recovery, tasks
-from django_durable.worker import attempts, task_rows
+from django_durable.worker import attempts, task_rows, ticking
 from django_durable.worker.jobs import Job
 
 logger = logging.getLogger("django_durable.worker")
@@ -46,6 +47,7 @@ class Maintenance:
         self._wake = wake
         self._asked = threading.Event()
         self._stopped = False
+        self._declared = False
         self._slow_at = 0.0
         self._thread = threading.Thread(target=self._run, name="durable-maintenance", daemon=True)
 
@@ -64,6 +66,7 @@ class Maintenance:
         database.own_connection()
         while not self._stopped:
             try:
+                self._declare()
                 self.sweep()
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("A sweep was interrupted and will be repeated: %s", error)
@@ -75,6 +78,17 @@ class Maintenance:
             self._asked.clear()
         database.discard()
 
+    def _declare(self) -> None:
+        """Once, and again if the database failed: write the schedules that code declares."""
+        if self._declared:
+            return
+        for schedule in registry.schedules():
+            try:
+                scheduling.declare(schedule)
+            except DurableError as error:  # what is wrong with one must not stop the others, nor the sweep
+                logger.error("Schedule %s cannot be declared: %s", schedule.name, error)
+        self._declared = True
+
     def sweep(self, *, thoroughly: bool = False) -> None:
         """One round of everything that is due; ``thoroughly``: also of what is never urgent."""
         worker = self._worker()
@@ -84,12 +98,13 @@ class Maintenance:
             for dead in leases.declare_dead(by=worker):
                 logger.warning("Worker %s is declared dead: its lease has expired.", dead)
                 instrumentation.send(instrumentation.worker_died, worker=dead, by=worker)
+        ticked = ticking.tick({one.name for one in self._definitions.values()})
         recovered = recover()
         recovered += fail_overdue()
         if thoroughly or time.monotonic() >= self._slow_at:
             self._slow_at = time.monotonic() + SLOW_SECONDS
             self._slow_round()
-        if recovered:
+        if recovered or ticked:
             self._wake()
 
     def _slow_round(self) -> None:

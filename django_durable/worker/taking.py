@@ -38,6 +38,7 @@ class Taken:
     cancelled: list[OwnedRun] = field(default_factory=list)  # before they began
     jobs: list[Job] = field(default_factory=list)
     tasks: int = 0
+    tick: bool = False  # a schedule is due
 
 
 class Taking:
@@ -110,7 +111,7 @@ class Taking:
             searched=wanted.messages,
             until_due=until_due,
         )
-        taken = Taken(tasks=len(seen.tasks))
+        taken = Taken(tasks=len(seen.tasks), tick=seen.tick)
         try:
             self._load(seen.runs, taken)
             self._prepare(seen.tasks, taken)

@@ -181,6 +181,7 @@ class Worker:
             serving=self._serving,
             pace=Pace(self._longest_poll),
             linger=lambda: conf.current().LINGER_SECONDS,
+            on_tick=self._maintenance.ask,
             stopped=self._is_forced,
             finished=self._finished,
         )
@@ -274,7 +275,8 @@ class Worker:
     def _listen(self, worker: int) -> None:
         for listener in self._listeners:
             listener.close()
-        self._listeners = [one.listen(self.queues, worker, self.wake) for one in transports.all()]
+        heard = (*self.queues, transports.SCHEDULES)
+        self._listeners = [one.listen(heard, worker, self.wake) for one in transports.all()]
 
     # The watchdog's thread
 

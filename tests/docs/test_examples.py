@@ -18,7 +18,7 @@ from tests.docs import pages, project
 from tests.docs.conftest import PATIENCE
 
 SHOWN = [page for page in pages.all_pages() if pages.blocks(page, "pycon")]
-MUST_SHOW = {"activities", "concepts", "payloads", "quickstart", "services", "time", "workflows"}
+MUST_SHOW = {"activities", "concepts", "payloads", "quickstart", "schedules", "services", "time", "workflows"}
 
 
 @pytest.mark.parametrize("page", SHOWN, ids=pages.label)

@@ -13,10 +13,11 @@ from django.core.management.base import BaseCommand
 from django.dispatch import Signal
 
 from django_durable import conf, instrumentation
-from django_durable.client import HistoryEntry, WorkflowHandle, WorkflowStatus
+from django_durable.client import HistoryEntry, ScheduleHandle, ScheduleStatus, WorkflowHandle, WorkflowStatus
 from django_durable.definitions import activity, workflow
 from django_durable.definitions.current import CurrentActivity
 from django_durable.definitions.retry import Retry
+from django_durable.definitions.schedule import OVERLAPS, Schedule
 from django_durable.engine.context import Context
 from django_durable.engine.info import Info
 from django_durable.exceptions import ActivityError
@@ -148,3 +149,12 @@ def test_the_signals_that_are_sent_are_listed():
     sent = {name for source in sources for name in re.findall(r"send\(\s*instrumentation\.(\w+)", source)}
     sent |= {name for source in sources for name in re.findall(r"partial\(instrumentation\.send, \w+\.(\w+)", source)}
     assert names("worker.md", under="## Logs and instrumentation") == sent & defined
+
+
+def test_everything_about_schedules_is_listed():
+    methods = public(ScheduleHandle)
+    twins = {name for name in methods if name.startswith("a") and name[1:] in methods}
+    assert names("schedules.md", under="## When") == field_names(Schedule)
+    assert names("schedules.md", under="## Overlap") == set(OVERLAPS)
+    assert names("schedules.md", under="## Looking and acting") == methods - twins
+    assert names("schedules.md", under="`status()` has:") == field_names(ScheduleStatus)
