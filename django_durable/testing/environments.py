@@ -101,7 +101,7 @@ class Environment:
         self._keep_up()
         until = self._now + delta
         self._work()
-        while (following := self._next_moment(with_blocked=True)) is not None and following <= until:
+        while (following := self._next_moment()) is not None and following <= until:
             self._skip_to(following)
             self._work()
         self._skip_to(until)
@@ -129,8 +129,8 @@ class Environment:
         for _ in range(MOST_SKIPS):
             if history.last_sequence(run_id) != before:
                 return
-            following = self._next_moment(with_blocked=False)
-            if following is None or reasons.is_blocked(run_id):
+            following = self._next_moment()
+            if following is None or self._waits_in_vain(run_id):
                 raise WaitsInVain(reasons.why_it_waits(workflow_id, run_id))
             self._skip_to(following)
             self._work()
@@ -154,10 +154,13 @@ class Environment:
                 self._hands = None
         raise DurableError("The environment's worker is declared dead again and again.")
 
-    def _next_moment(self, *, with_blocked: bool) -> datetime | None:
-        stored = horizon.next_moment(with_blocked=with_blocked)
+    def _next_moment(self, *, everything: bool = True) -> datetime | None:
+        stored = horizon.next_moment(everything=everything)
         held = self._hands.next_timer() if self._hands is not None else None
         return min((one for one in (stored, held) if one is not None), default=None)
+
+    def _waits_in_vain(self, run_id: UUID) -> bool:
+        return reasons.is_blocked(run_id) or self._next_moment(everything=False) is None
 
     def _skip_to(self, moment: datetime) -> None:
         if moment > self._now:

@@ -12,7 +12,7 @@ from django.db import IntegrityError, connection, transaction
 from django.test import TestCase, TransactionTestCase
 from django.utils import timezone
 
-from django_durable import DurableError, WorkflowCancelled, WorkflowFailed, WouldWaitForever, durable
+from django_durable import DurableError, Schedule, WorkflowCancelled, WorkflowFailed, WouldWaitForever, durable
 from django_durable.models import Worker
 from django_durable.store import clock
 from django_durable.testing import environment
@@ -229,6 +229,15 @@ class Runs:
             assert handle.result() == "nobody came"
             with pytest.raises(DurableError):
                 durable.get_workflow("y")
+
+    def test_schedules_tick_on_the_way(self):
+        with environment() as env:
+            durable.create_schedule("hourly", Schedule(every=HOUR), workflows.effects, "a", 1)
+            assert env.start(workflows.nap, 3.5 * 3600).result() == "rested"
+            assert Entry.objects.count() in (3, 4)
+            handle = env.start(workflows.collect_signals, 1)
+            with pytest.raises(WouldWaitForever):
+                handle.result()
 
     def test_definitions_that_come_later_are_known(self):
         with environment() as env:
