@@ -27,9 +27,10 @@
         └── RetryAfter
 
     BaseException
-    └── WorkflowSuspended              never to be caught by workflow code
-        ├── WorkflowEvicted
-        └── WorkflowStuck
+    ├── WorkflowSuspended              never to be caught by workflow code
+    │   ├── WorkflowEvicted
+    │   └── WorkflowStuck
+    └── WorkflowContinuedAsNew         unwinds the code that has called ctx.continue_as_new()
 """
 
 from __future__ import annotations
@@ -222,6 +223,17 @@ class WorkflowSuspended(BaseException):
 
 class WorkflowEvicted(WorkflowSuspended):
     """The run leaves this process's memory; it goes on elsewhere from its history."""
+
+
+class WorkflowContinuedAsNew(BaseException):
+    """What ``ctx.continue_as_new()`` raises. A ``BaseException``: ``except Exception`` cannot swallow it.
+
+    ``input``: the stored arguments of the next run.
+    """
+
+    def __init__(self, input: Any) -> None:
+        super().__init__("The workflow continues as new.")
+        self.input = input
 
 
 class WorkflowStuck(WorkflowSuspended):

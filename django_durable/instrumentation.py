@@ -19,6 +19,9 @@ run_started = Signal()
 run_closed = Signal()
 """A run has ended. ``workflow_id``, ``run_id``, ``name``, ``status``."""
 
+history_long = Signal()
+"""A run has 10,000 events: it should continue as new. ``workflow_id``, ``run_id``, ``name``, ``events``."""
+
 run_blocked = Signal()
 """A run is parked until other code comes. ``workflow_id``, ``run_id``, ``name``, ``block``: the reason."""
 

@@ -106,7 +106,7 @@ def page_of(run: Any, *, after: int = 0) -> RunPage:
 
 
 def _status(run: WorkflowRun, row: Dispatch | None) -> str:
-    return Status.PENDING if row is not None and row.epoch == 0 else run.status
+    return Status.PENDING if row is not None and row.started_at is None else run.status
 
 
 def _blocked(stored: str | None) -> Block | Excerpt | None:

@@ -40,7 +40,10 @@ UNSUCCESSFUL: dict[Status, type[WorkflowUnsuccessful]] = {
 
 
 class WorkflowHandle(Generic[R]):
-    """A workflow by its ids. Cheap: nothing is read until a method asks."""
+    """A workflow by its ids. Cheap: nothing is read until a method asks.
+
+    It means the whole chain of runs that ``run_id`` belongs to, and no later start of the same workflow id.
+    """
 
     __slots__ = ("_definition", "run_id", "workflow_id")
 
@@ -53,11 +56,11 @@ class WorkflowHandle(Generic[R]):
         return f"<WorkflowHandle {self.workflow_id} run {self.run_id}>"
 
     def status(self) -> reading.WorkflowStatus:
-        """How this run is."""
+        """How the workflow is: the latest run of the chain that began with this one, or that it belongs to."""
         return reading.status_of(self._run())
 
     def result(self, timeout: float | timedelta | None = None) -> R:
-        """Wait for the end and return the workflow's result.
+        """Wait for the end of the chain and return the workflow's result.
 
         ``timeout`` is a timedelta or in seconds; ``TimeoutError`` when it passes. Raises ``WorkflowFailed``,
         ``WorkflowCancelled``, ``WorkflowTerminated`` or ``WorkflowTimedOut`` if there is no result, and
@@ -97,7 +100,7 @@ class WorkflowHandle(Generic[R]):
     ahistory = sync_to_async(history)
 
     def _run(self) -> WorkflowRun:
-        run = runs.rows().filter(pk=self.run_id).first()
+        run = runs.latest_of_chain(self.run_id)
         if run is None:
             raise WorkflowNotFound(f"There is no run {self.run_id} of workflow {self.workflow_id!r}.")
         return run
@@ -116,7 +119,7 @@ class WorkflowHandle(Generic[R]):
         )
 
     def _current_status(self) -> str:
-        status = runs.rows().filter(pk=self.run_id).values_list("status", flat=True).first()
+        status = runs.chain_status(self.run_id)
         if status is None:
             raise WorkflowNotFound(f"There is no run {self.run_id} of workflow {self.workflow_id!r}.")
         return status

@@ -7,6 +7,7 @@ deploy may change them under running workflows.
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -146,6 +147,17 @@ class FailRun(Command):
         return events.RunFailed(failure=self.failure, unhandled=self.unhandled)
 
 
+class ContinueAsNew(Command):
+    input: Payload
+    signals: tuple[events.CarriedSignal, ...] = ()  # left to the next run
+
+    def matches(self, event: events.Event) -> bool:
+        return isinstance(event, events.RunContinuedAsNew) and event.input == self.input
+
+    def event(self, *, run_id: UUID | None = None) -> events.RunContinuedAsNew:
+        return events.RunContinuedAsNew(input=self.input, run_id=run_id)
+
+
 class CancelRun(Command):
     reason: str = ""
     unhandled: tuple[str, ...] = ()
@@ -157,4 +169,4 @@ class CancelRun(Command):
         return events.RunCancelled(reason=self.reason, unhandled=self.unhandled)
 
 
-CLOSING = (CompleteRun, FailRun, CancelRun)
+CLOSING = (CompleteRun, FailRun, CancelRun, ContinueAsNew)

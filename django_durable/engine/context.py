@@ -8,7 +8,7 @@ import typing
 import uuid
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, NoReturn, ParamSpec, TypeVar, overload
 
 from django_durable.definitions.activity import ActivityDefinition
 from django_durable.definitions.signal import SignalDefinition
@@ -128,6 +128,15 @@ class Context:
     async def handlers_finished(self) -> None:
         """Wait until no handler of a signal or an update is at work. The end of the workflow waits for that anyway."""
         await self._state.handlers.finished()
+
+    def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """End this run and go on as a new one of the same workflow, with these arguments and a fresh history.
+
+        Signals that nobody has taken go to the new run, messages in the inbox as well; activities that are not done
+        are given up. Raises a ``BaseException`` that unwinds the code: nothing may be awaited on the way out.
+        """
+        self._state.loop.gate()
+        self._state.continuing.ask(args, kwargs)
 
     def now(self) -> datetime:
         """The time of the event that is being handled, in UTC. It stands still until the next ``await``."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from django_durable.definitions.signal import SignalDefinition
 from django_durable.definitions.update import UpdateDefinition
-from django_durable.engine import lines, shapes
+from django_durable.engine import continuing, lines, shapes
 from django_durable.engine.commands import CompleteUpdate, RejectSignal
 from django_durable.engine.log import WorkflowLog
 from django_durable.engine.loop import DeterministicLoop
@@ -220,7 +220,7 @@ class Handlers:
 
     def _body_done(self, main: asyncio.Future[Any]) -> None:
         error = _error_of(main)
-        if error is not None:
+        if error is not None and (self.error is not None or continuing.input_in(error) is None):
             self._end_all(self.error or error)
 
     def cancel(self, reason: str) -> None:

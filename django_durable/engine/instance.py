@@ -38,7 +38,7 @@ class Instance:
     evicted, closed or not: it may hold code that has not ended.
     """
 
-    __slots__ = ("_main", "_reason", "_state", "closed", "definition", "info", "last_time", "sequence")
+    __slots__ = ("_main", "_reason", "_state", "closed", "definition", "info", "last_time", "sequence", "size")
 
     last_time: datetime
     """Time of the last event; unset before the first."""
@@ -50,6 +50,8 @@ class Instance:
         """The last sequence that is used."""
         self.closed = False
         """Whether the run has ended."""
+        self.size = 0
+        """Characters of the stored history. Who stores what was applied adds to it."""
         self._state: RunState | None = None
         self._main: Task | None = None
         self._reason: str | None = None  # of the request to cancel, once there was one
@@ -169,6 +171,7 @@ class Instance:
 
     def _live(self, input: Recorded) -> Drain:
         commands = self._number(self._drain(input, None))
+        self.size += input.size
         return Drain(
             input=input.event,
             input_sequence=input.sequence,
@@ -205,19 +208,21 @@ class Instance:
             command.sequence = event.sequence
             self._keep(bearer, event.event)
         self.sequence = last
+        self.size += input.size + sum(item.size for item in recorded)
 
     def _drain(self, input: Recorded, recorded: list[Recorded] | None) -> list[Entry]:
         """Apply the input and run until nothing is ready: the commands, without a sequence yet."""
         event = input.event
         if self._state is None:
             assert isinstance(event, events.RunStarted)
-            self._state = RunState(self.info, input, event.seed)
+            self._state = RunState(self.definition, self.info, input, event)
         state = self._state
         self.sequence = input.sequence
         self.last_time = input.time
-        state.begin(input, recorded)
-        _APPLY[type(event)](self, event)
-        state.loop.run()
+        state.begin(input, recorded, size=self.size)
+        if not state.recorder.aborted:
+            _APPLY[type(event)](self, event)
+            state.loop.run()
         entries = state.recorder.end()
         if state.recorder.effect_missing:
             raise self._effect_missing(entries, input, recorded or [])
@@ -253,6 +258,8 @@ class Instance:
         except Exception as error:  # the input does not fit the function's signature
             state.recorder.verdict = error
             return
+        for carried in event.signals:
+            state.signals.receive(carried.name, carried.payload)
         self._main = state.loop.create_main(body, name=self.info.name)
         state.handlers.watch(self._main)
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from django_durable.history.events import CarriedSignal
 from django_durable.payloads.payload import Payload
 
 
@@ -78,6 +79,11 @@ class Signals:
         """Names of the signals that nobody has taken, in the order of their arrival."""
         waiting = [arrived for buffer in self._buffers.values() for arrived in buffer]
         return tuple(arrived.name for arrived in sorted(waiting))
+
+    def carried(self) -> tuple[CarriedSignal, ...]:
+        """The signals that nobody has taken, for the next run of the chain."""
+        waiting = [arrived for buffer in self._buffers.values() for arrived in buffer]
+        return tuple(CarriedSignal(name=one.name, payload=one.payload) for one in sorted(waiting))
 
     def clear(self) -> None:
         self._buffers.clear()

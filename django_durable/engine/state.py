@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.activities import Activities
+from django_durable.engine.continuing import Continuing, check_length
 from django_durable.engine.handlers import Handlers
 from django_durable.engine.info import Info, RunInfo
 from django_durable.engine.log import WorkflowLog
@@ -14,17 +16,39 @@ from django_durable.engine.recorder import Recorder
 from django_durable.engine.signals import Signals
 from django_durable.engine.timers import Timer
 from django_durable.engine.values import Values
-from django_durable.history import events
+from django_durable.history import codec, events
 
 
 class RunState:
     """Made when a run's first event is applied: everything follows from its seed, its time and the inputs."""
 
-    __slots__ = ("activities", "handlers", "info", "log", "loop", "recorder", "sequence", "signals", "values")
+    __slots__ = (
+        "_size",
+        "activities",
+        "beginning",
+        "continuing",
+        "handlers",
+        "info",
+        "input",
+        "log",
+        "loop",
+        "recorder",
+        "signals",
+        "values",
+    )
 
-    def __init__(self, info: RunInfo, started: events.Recorded, seed: int) -> None:
+    def __init__(
+        self,
+        definition: WorkflowDefinition[..., Any],
+        info: RunInfo,
+        started: events.Recorded,
+        beginning: events.RunStarted,
+    ) -> None:
+        seed = beginning.seed
         self.info = info
-        self.sequence = started.sequence  # of the input that is being handled
+        self.beginning = beginning
+        self.input = started  # the one that is being handled
+        self._size = 0  # of the history before it
         self.recorder = Recorder()
         self.loop = DeterministicLoop(  # type: ignore[abstract]  # the rest is set on its base class
             seed=seed, started=started.time, recorder=self.recorder
@@ -34,13 +58,15 @@ class RunState:
         self.values = Values(seed, self.recorder)
         self.log = WorkflowLog(info, self._silent)
         self.handlers = Handlers(self.loop, self.recorder, self.signals, self.log)
+        self.continuing = Continuing(definition, self.loop, self.recorder)
         self.loop.on_error = self._report
 
-    def begin(self, recorded: events.Recorded, commands: list[events.Recorded] | None) -> None:
-        """Open the drain of an input."""
-        self.sequence = recorded.sequence
+    def begin(self, recorded: events.Recorded, commands: list[events.Recorded] | None, *, size: int) -> None:
+        """Open the drain of an input. ``size``: characters of the history before it."""
+        self.input, self._size = recorded, size
         self.loop.set_time(recorded.time)
         self.recorder.begin(commands)
+        self.recorder.verdict = check_length(recorded.sequence)
 
     def start_timer(self, duration: timedelta | float, callback: Any, *args: Any) -> Timer:
         if isinstance(duration, timedelta):
@@ -62,9 +88,11 @@ class RunState:
             workflow_id=self.info.workflow_id,
             run_id=self.info.run_id,
             chain_id=self.info.chain_id,
-            attempt=self.info.attempt,
+            attempt=self.beginning.attempt,
+            continued_from=self.beginning.continued_from,
             started_at=self.loop.started,
-            events=self.sequence,
+            events=self.input.sequence,
+            bytes=self._size + (self.input.size or len(codec.encode(self.input.event).decode())),
             open_handlers=len(self.handlers.open),
         )
 

@@ -63,6 +63,7 @@ _EVENTS: dict[type[events.Event], Callable[[Any], str]] = {
     events.RunCompleted: lambda event: f"the run to complete with {_payload(event.result)}",
     events.RunFailed: lambda event: f"the run to fail with {event.failure.type}: {_short(event.failure.message)}",
     events.RunCancelled: lambda event: "the run to end as cancelled",
+    events.RunContinuedAsNew: lambda event: f"the run to continue as new with {_payload(event.input)}",
     events.RunTerminated: lambda event: "the termination of the run",
     events.RunTimedOut: lambda event: f"the end of the run's {event.timeout}",
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import ClassVar
+from uuid import UUID
 
 import msgspec
 
@@ -24,11 +25,21 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 # Inputs
 
 
+class CarriedSignal(msgspec.Struct, frozen=True, kw_only=True):
+    """A signal that the run before has left to this one."""
+
+    name: str
+    payload: Payload
+
+
 class RunStarted(Event, frozen=True):
     is_input: ClassVar[bool] = True
     input: Payload
     seed: int
     python: str  # minor version that the run started on, "3.12": asyncio's own behaviour is part of a history
+    attempt: int = 1  # counts the tries of what continues as new or was started: retries of a failed run
+    continued_from: UUID | None = None  # the run before this one in its chain
+    signals: tuple[CarriedSignal, ...] = ()
 
 
 class ActivityCompleted(Event, frozen=True):
@@ -129,6 +140,13 @@ class RunCancelled(Event, frozen=True):
     began: bool = True  # False: cancelled from outside before any of its code ran, so it is never replayed
 
 
+class RunContinuedAsNew(Event, frozen=True):
+    """The end of this run, and the arguments and id of the next one in the chain."""
+
+    input: Payload
+    run_id: UUID | None = None
+
+
 class RunTerminated(Event, frozen=True):
     """Written from outside: ends the run without its code, so it is never replayed."""
 
@@ -154,11 +172,15 @@ def ended_from_outside(event: Event) -> str | None:
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """An event in its place: ``sequence`` counts from 1 without gaps, ``time`` is the database's clock, UTC."""
+    """An event in its place: ``sequence`` counts from 1 without gaps, ``time`` is the database's clock, UTC.
+
+    ``size``: characters of its stored form, 0 if it is not stored yet.
+    """
 
     sequence: int
     time: datetime
     event: Event
+    size: int = 0
 
 
 TYPES: dict[str, type[Event]] = {
@@ -181,8 +203,9 @@ TYPES: dict[str, type[Event]] = {
         RunCompleted,
         RunFailed,
         RunCancelled,
+        RunContinuedAsNew,
         RunTerminated,
         RunTimedOut,
     )
 }
-CLOSING = (RunCompleted, RunFailed, RunCancelled, RunTerminated, RunTimedOut)
+CLOSING = (RunCompleted, RunFailed, RunCancelled, RunContinuedAsNew, RunTerminated, RunTimedOut)

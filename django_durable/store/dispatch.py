@@ -71,13 +71,19 @@ def place(chain_id: UUID) -> tuple[int | None, str] | None:
     return rows().filter(pk=chain_id).values_list("owner", "queue").first()
 
 
-def locked_for_end(chain_ids: Collection[UUID]) -> dict[UUID, tuple[UUID, int | None, int]]:
+def locked_for_end(
+    chain_ids: Collection[UUID], *, against_senders: bool = True
+) -> dict[UUID, tuple[UUID, int | None, int]]:
     """Lock chains as only their end, or the last word on an atomic activity, may: (run, owner, epoch) by chain.
 
-    Chains that somebody else has locked are left out: nobody waits here.
+    Chains that somebody else has locked are left out: nobody waits here. ``against_senders`` False: for the end of a
+    run that another one follows, to which messages go as well.
     """
+    if not chain_ids:
+        return {}
     places, params = database.keys(chain_ids)
-    lock = "FOR UPDATE SKIP LOCKED" if database.is_postgres() else ""
+    strength = "FOR UPDATE" if against_senders else "FOR NO KEY UPDATE"
+    lock = f"{strength} SKIP LOCKED" if database.is_postgres() else ""
     found = database.select(
         f"SELECT chain_id, run_id, owner, epoch FROM {Dispatch._meta.db_table} "
         f"WHERE chain_id IN ({places}) ORDER BY chain_id {lock}",

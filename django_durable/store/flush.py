@@ -44,6 +44,11 @@ class RunWrite:
         return self.ending is not None or bool(self.settled)
 
     @property
+    def goes_on(self) -> bool:
+        """Whether another run follows, so that senders need not be kept out."""
+        return self.ending is not None and self.ending.follows is not None and not self.settled
+
+    @property
     def is_bound(self) -> bool:
         """Whether the primary key of its events proves that the run is still ours."""
         return bool(self.events)
@@ -102,9 +107,11 @@ def _lock_ends(worker: int, writes: list[RunWrite], result: Result) -> list[RunW
     wanted = {write.chain_id for write in writes if write.locks_end}
     if not wanted:
         return writes
-    had = dispatch.locked_for_end(wanted)
+    open_ = {write.chain_id for write in writes if write.goes_on}
+    had = dispatch.locked_for_end(wanted - open_) | dispatch.locked_for_end(open_, against_senders=False)
     there = dispatch.existing(wanted - had.keys()) if len(had) < len(wanted) else set()
-    waiting = inbox.read([write.chain_id for write in writes if write.ending and write.chain_id in had])
+    ending = [write.chain_id for write in writes if write.ending and write.ending.follows is None]
+    waiting = inbox.read([chain for chain in ending if chain in had])
     for write in writes:
         if write.chain_id not in wanted:
             continue

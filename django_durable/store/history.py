@@ -99,7 +99,7 @@ def read(run_ids: Collection[UUID]) -> dict[UUID, list[Recorded]]:
         params,
     )
     for run_id, sequence, kind, schema, time, data in found:
-        recorded = Recorded(sequence, clock.as_moment(time), codec.decode(kind, data, schema))
+        recorded = Recorded(sequence, clock.as_moment(time), codec.decode(kind, data, schema), len(data))
         histories[database.as_uuid(run_id)].append(recorded)
     return histories
 

@@ -19,17 +19,18 @@ from django_durable.models import (
     WorkflowRun,
 )
 from django_durable.querysets import RunQuerySet
-from django_durable.store import clock, database, dispatch, history
+from django_durable.store import clock, database, dispatch, following, history
 
 
 class Ending(NamedTuple):
-    """How a run ends: its status, and what is kept of its result or failure."""
+    """How a run ends: its status, and what is kept of its result or failure. ``follows``: the chain goes on."""
 
     chain_id: UUID
     run_id: UUID
     status: Status
     result: str | None = None
     failure: str | None = None
+    follows: following.Following | None = None
 
 
 def rows() -> RunQuerySet:
@@ -37,27 +38,32 @@ def rows() -> RunQuerySet:
 
 
 def close(endings: Sequence[Ending]) -> None:
-    """End chains whose dispatch rows this transaction has locked for their end, and whose last event it writes.
+    """End runs whose dispatch rows this transaction has locked for their end, and whose last event it writes.
 
-    Everything that belongs to an open chain goes with its dispatch row.
+    Everything that belongs to an open chain goes with its dispatch row, unless another run follows; then the messages
+    stay, and what belongs to the run alone goes.
     """
     if not endings:
         return
+    follow = [ending.follows for ending in endings if ending.follows is not None]
+    ended = following.before(follow)
     if database.is_postgres():
         _close_at_once(endings)
     else:
         _close_each(endings)
+    following.insert(follow, ended)
 
 
 _CLOSE = f"""
 WITH ended AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%s::json)
-    AS row(chain_id uuid, run_id uuid, status text, result text, failure text)),
+    AS row(chain_id uuid, run_id uuid, status text, result text, failure text, is_last boolean)),
+begun AS MATERIALIZED (
+    SELECT chain_id, started_at FROM {Dispatch._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended)),
 dispatched AS (
-    DELETE FROM {Dispatch._meta.db_table} USING ended WHERE {Dispatch._meta.db_table}.chain_id = ended.chain_id
-    RETURNING ended.chain_id, started_at),
+    DELETE FROM {Dispatch._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended WHERE is_last)),
 messages AS (
-    DELETE FROM {InboxMessage._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended)),
+    DELETE FROM {InboxMessage._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended WHERE is_last)),
 tasks AS (
     DELETE FROM {ActivityTask._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended)),
 outcomes AS (
@@ -65,15 +71,17 @@ outcomes AS (
 UPDATE {WorkflowRun._meta.db_table} AS run
 SET status = ended.status, open_workflow_id = NULL, open_subject = NULL, result = ended.result,
     failure = ended.failure, blocked = NULL,
-    started_at = dispatched.started_at, closed_at = {{now}}
-FROM ended LEFT JOIN dispatched ON dispatched.chain_id = ended.chain_id
+    started_at = begun.started_at, closed_at = {{now}}
+FROM ended LEFT JOIN begun ON begun.chain_id = ended.chain_id
 WHERE run.id = ended.run_id
 """
 
 
 def _close_at_once(endings: Sequence[Ending]) -> None:
     now, params = clock.sql()
-    records = msgspec.json.encode([ending._asdict() for ending in endings]).decode()
+    records = msgspec.json.encode(
+        [ending._asdict() | {"follows": None, "is_last": ending.follows is None} for ending in endings]
+    ).decode()
     with database.cursor() as cursor:
         cursor.execute(_CLOSE.format(now=now), [records, *params])
 
@@ -93,9 +101,10 @@ def _close_each(endings: Sequence[Ending]) -> None:
         )
     using = database.alias()
     chains = [ending.chain_id for ending in endings]
-    for table in (InboxMessage, ActivityTask, ActivityOutcome):
-        table.objects.using(using).filter(chain_id__in=chains)._raw_delete(using)
-    dispatch.rows().filter(pk__in=chains)._raw_delete(using)
+    last = [ending.chain_id for ending in endings if ending.follows is None]
+    for table, which in ((InboxMessage, last), (ActivityTask, chains), (ActivityOutcome, chains)):
+        table.objects.using(using).filter(chain_id__in=which)._raw_delete(using)
+    dispatch.rows().filter(pk__in=last)._raw_delete(using)
 
 
 def terminate(chain_id: UUID, event: events.RunTerminated, failure: str) -> UUID | None:
@@ -119,10 +128,25 @@ def latest(workflow_id: str) -> WorkflowRun | None:
 
 
 def open_chain(workflow_id: str, *, run_id: UUID | None = None) -> UUID | None:
-    """The chain of the open run of a workflow id; None if there is none, or it is not ``run_id``."""
+    """The chain of the open run of a workflow id; None if there is none, or it is not the chain of ``run_id``."""
     found = rows().filter(open_workflow_id=workflow_id)
-    found = found.filter(pk=run_id) if run_id is not None else found
+    if run_id is not None:
+        found = found.filter(chain_id=Subquery(rows().filter(pk=run_id).values("chain_id")))
     return found.values_list("chain_id", flat=True).first()
+
+
+def latest_of_chain(run_id: UUID) -> WorkflowRun | None:
+    """The latest run of the chain that ``run_id`` belongs to."""
+    chain = rows().filter(pk=run_id).values("chain_id")
+    return rows().filter(chain_id=Subquery(chain)).order_by("-created_at", "-id").first()
+
+
+def chain_status(run_id: UUID) -> Status | None:
+    """The status of that run: while it is open, so is the chain."""
+    chain = rows().filter(pk=run_id).values("chain_id")
+    latest = rows().filter(chain_id=Subquery(chain)).order_by("-created_at", "-id")
+    status = latest.values_list("status", flat=True).first()
+    return Status(status) if status else None
 
 
 def open_run(workflow_id: str) -> UUID | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
@@ -9,18 +10,21 @@ from typing import Any
 
 import msgspec
 
-from django_durable.engine import commands
+from django_durable import instrumentation
+from django_durable.engine import commands, continuing
 from django_durable.engine.drain import Drain
 from django_durable.exceptions import DurableError
 from django_durable.history import codec, events, messages
 from django_durable.history.status import Status
 from django_durable.payloads import payload
-from django_durable.store import history, inbox, runs, tasks
-from django_durable.worker import task_rows
+from django_durable.store import following, history, inbox, runs, tasks
+from django_durable.worker import successors, task_rows
 from django_durable.worker.executors import Slots
 from django_durable.worker.jobs import Job
 from django_durable.worker.ownership import Input, OwnedRun
 from django_durable.worker.watchdog import Watchdog
+
+logger = logging.getLogger("django_durable.worker")
 
 MAX_DRAIN_BYTES = 4_000_000
 LOCAL_SHARE = 0.75  # of the slots that a run's owner may take for itself while spilled work waits
@@ -45,6 +49,7 @@ class Drainer:
             commands.CompleteRun: self._complete,
             commands.FailRun: self._fail,
             commands.CancelRun: self._cancelled,
+            commands.ContinueAsNew: self._continue,
         }
 
     def drain(self, run: OwnedRun, now: datetime) -> None:
@@ -64,7 +69,7 @@ class Drainer:
         of a second try: a message that could have been applied before the end was.
         """
         late = [one for one in run.inputs if one.message is not None]
-        if not late:
+        if not late or run.draft.ending is None or run.draft.ending.follows is not None:
             return
         run.inputs = deque(one for one in run.inputs if one.message is None)
         run.draft.applied += late
@@ -85,10 +90,28 @@ class Drainer:
                 self._note(run, command, command.event(), drain)
             else:
                 handler(run, command, drain)
+        run.instance.size += run.draft.size - before
+        self._warn_of_length(run, drain)
         if run.draft.size - before > MAX_DRAIN_BYTES:
             raise DrainTooLarge(
                 f"Between two waits the workflow asked for {run.draft.size - before:,} bytes of history; "
                 f"{MAX_DRAIN_BYTES:,} is the limit. Keep large values in your own tables and pass their keys."
+            )
+
+    def _warn_of_length(self, run: OwnedRun, drain: Drain) -> None:
+        before, after = drain.input_sequence - 1, drain.input_sequence + len(drain.commands)
+        if before < continuing.EVENTS_WARNED <= after and not drain.closing:
+            logger.warning(
+                "Run %s of workflow %s has %s events; it fails at %s. It should continue as new in good time: "
+                "if ctx.info.should_continue_as_new: ctx.continue_as_new(...).",
+                run.claimed.run_id, run.workflow_id, f"{after:,}", f"{continuing.EVENTS_LIMIT:,}",
+            )  # fmt: skip
+            instrumentation.send(
+                instrumentation.history_long,
+                workflow_id=run.workflow_id,
+                run_id=run.claimed.run_id,
+                name=run.definition.name,
+                events=after,
             )
 
     def _note(self, run: OwnedRun, command: commands.Command, event: events.Event, drain: Drain) -> None:
@@ -149,10 +172,21 @@ class Drainer:
         failure = msgspec.json.encode({"type": "CancelledError", "message": command.reason}).decode()
         run.draft.ending = self._ending(run, Status.CANCELLED, failure=failure)
 
+    def _continue(self, run: OwnedRun, command: commands.ContinueAsNew, drain: Drain) -> None:
+        follows = successors.continued(run, command)
+        self._note(run, command, command.event(run_id=follows.run_id), drain)
+        run.draft.ending = self._ending(run, Status.CONTINUED_AS_NEW, follows=follows)
+
     def _ending(
-        self, run: OwnedRun, status: Status, *, result: str | None = None, failure: str | None = None
+        self,
+        run: OwnedRun,
+        status: Status,
+        *,
+        result: str | None = None,
+        failure: str | None = None,
+        follows: following.Following | None = None,
     ) -> runs.Ending:
-        return runs.Ending(run.claimed.chain_id, run.claimed.run_id, status, result, failure)
+        return runs.Ending(run.claimed.chain_id, run.claimed.run_id, status, result, failure, follows)
 
 
 def unstarted_task(job: Job, queue: str, *, interruptions: int = 0) -> tasks.NewTask:

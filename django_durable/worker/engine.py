@@ -317,6 +317,8 @@ class Engine:
             self._slots.give_up(job)
         self.holdings.drop(run)
         run.instance.evict()
+        if draft.ending is not None and draft.ending.follows is not None:
+            self.wake()  # the next run of the chain is due
         if status is not None:
             instrumentation.send(
                 instrumentation.run_closed,

@@ -22,7 +22,8 @@ from tests.docs.conftest import PATIENCE
 __all__ = ["durable_env"]
 
 SHOWN = [page for page in pages.all_pages() if pages.blocks(page, "pycon")]
-MUST_SHOW = {"activities", "concepts", "payloads", "quickstart", "schedules", "services", "time", "workflows"}
+MUST_SHOW = {"activities", "concepts", "continue-as-new", "payloads", "quickstart", "schedules", "services", "time"}
+MUST_SHOW |= {"workflows"}
 
 
 @pytest.mark.parametrize("page", SHOWN, ids=pages.label)

@@ -94,7 +94,7 @@ def test_everything_on_the_context_is_listed():
 
 
 def test_everything_that_a_run_knows_of_itself_is_listed():
-    assert names("workflows.md", under="### ctx.info") == field_names(Info)
+    assert names("workflows.md", under="### ctx.info") == public(Info)
 
 
 def test_every_method_of_a_handle_is_listed():

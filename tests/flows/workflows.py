@@ -302,3 +302,57 @@ async def limited(ctx: Context) -> None:
 @durable.workflow
 async def time_of_start(ctx: Context) -> list[str]:
     return [ctx.now().isoformat(), ctx.info.started_at.isoformat()]
+
+
+@durable.workflow
+async def counts_down(ctx: Context, left: int, done: int = 0) -> list[Any]:
+    """Continues as new until nothing is left; one effect in each run."""
+    await ctx.activity(activities.record_once, "counted", f"{ctx.info.workflow_id}/{left}")
+    if left:
+        ctx.continue_as_new(left - 1, done=done + 1)
+    return [done, ctx.info.attempt, str(ctx.info.continued_from)]
+
+
+@durable.workflow
+async def takes_in_turn(ctx: Context, taken: list[str]) -> list[str]:
+    """Continues as new after each signal."""
+    word = await ctx.wait_signal(approved)
+    if word == "stop":
+        return taken
+    ctx.continue_as_new([*taken, word])
+
+
+@durable.workflow
+async def leaves_the_rest(ctx: Context, taken: list[str]) -> list[str]:
+    """Takes one signal of the many that are there, and leaves the others to the next run."""
+    if not taken:
+        await ctx.wait_signal("go")
+    taken = [*taken, await ctx.wait_signal(approved)]
+    if taken[-1] == "stop":
+        return taken
+    ctx.continue_as_new(taken)
+
+
+@durable.workflow
+async def leaves_an_activity(ctx: Context, gate: str, again: bool = True) -> str:
+    """Continues as new while an activity is under way."""
+    if again:
+        left = asyncio.create_task(ctx.activity(activities.wait_for_gate, gate))
+        await asyncio.wait([left], timeout=0.05)
+        ctx.continue_as_new(gate, again=False)
+    await ctx.sleep(timedelta(milliseconds=50))
+    return "done"
+
+
+@durable.workflow
+async def continues_for_ever(ctx: Context, number: int) -> None:
+    await ctx.sleep(timedelta(milliseconds=20))
+    ctx.continue_as_new(number + 1)
+
+
+@durable.workflow
+async def grows(ctx: Context) -> int:
+    """Takes signals until it is told to stop, however long its history becomes."""
+    while await ctx.wait_signal(approved) != "stop":
+        pass
+    return ctx.info.events

@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from django_durable.history import codec, events, failures
 from django_durable.history.events import Recorded
 from tests.replay.workflows import WORKFLOWS
@@ -93,6 +95,16 @@ def update_cut_short(run: Run) -> None:
     run.signal("stop")
 
 
+def continues(run: Run) -> None:
+    run.signal("word", "one")
+    run.signal("word", "two")
+    run.complete("one")
+    run.signal("job", "three")
+    run.signal("end")
+    run.signal("word", "left")
+    run.complete("three")
+
+
 STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
     "order": (order, (7,)),
     "limits": (limits, ()),
@@ -100,6 +112,7 @@ STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
     "groups": (groups, ()),
     "cancelled": (cancelled, ()),
     "fails": (fails, ()),
+    "continues": (continues, (1,)),
     "handles": (handles, ()),
     "updated": (updated, ()),
     "update_cut_short": (update_cut_short, ()),
@@ -144,7 +157,7 @@ def read(path: Path) -> list[Recorded]:
 def recordable(event: events.Event, version: str) -> events.Event:
     """With the Python that runs, and without the paths of the machine."""
     if isinstance(event, events.RunStarted):
-        return events.RunStarted(input=event.input, seed=event.seed, python=version)
+        return msgspec.structs.replace(event, python=version)
     if isinstance(event, events.RunFailed):
         failure = failures.Failure(type=event.failure.type, message=event.failure.message)
         return events.RunFailed(failure=failure, unhandled=event.unhandled)

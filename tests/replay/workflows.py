@@ -169,3 +169,14 @@ async def fails(ctx: Context) -> None:
     except ActivityError as error:
         await ctx.activity(WORK, "compensate")
         raise RuntimeError("it did not work") from error
+
+
+@_workflow
+async def continues(ctx: Context, number: int) -> None:
+    @ctx.on_signal("job")
+    async def job(label: str) -> None:
+        await ctx.activity(WORK, label)
+
+    await ctx.activity(WORK, await ctx.wait_signal("word"))
+    await ctx.wait_signal("end")
+    ctx.continue_as_new(number + 1)

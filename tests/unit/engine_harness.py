@@ -54,9 +54,10 @@ def accepted(name: str, *args: Any, id: str = "", **kwargs: Any) -> events.Updat
 class Run:
     """A run under the test's hands. ``history`` is what a worker would have written."""
 
-    def __init__(self, definition: WorkflowDefinition[..., Any], *args: Any, seed: int = 7) -> None:
+    def __init__(self, definition: WorkflowDefinition[..., Any], *args: Any, seed: int = 7, **beginning: Any) -> None:
+        """``beginning``: further fields of RunStarted."""
         self.definition = definition
-        started = events.RunStarted(input=definition.encode_input(args, {}), seed=seed, python="3.11")
+        started = events.RunStarted(input=definition.encode_input(args, {}), seed=seed, python="3.11", **beginning)
         self.history: list[Recorded] = [Recorded(1, START, started)]
         self.ends: list[int] = []
         self.time = START

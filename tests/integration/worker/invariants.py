@@ -57,6 +57,8 @@ def _assert_answers_fit(recorded: list[events.Recorded]) -> None:
 def _assert_nothing_left(run: WorkflowRun) -> None:
     assert run.open_workflow_id is None
     assert run.closed_at is not None
+    if WorkflowRun.objects.filter(continued_from=run.pk).exists():
+        return  # what belongs to the chain has gone to the next run
     for table in (Dispatch, InboxMessage, ActivityTask, ActivityOutcome):
         left = list(table.objects.filter(chain_id=run.chain_id))
         assert left == [], f"{table.__name__} rows of a closed run"
