@@ -356,3 +356,38 @@ async def grows(ctx: Context) -> int:
     while await ctx.wait_signal(approved) != "stop":
         pass
     return ctx.info.events
+
+
+@durable.workflow
+async def call_elsewhere(ctx: Context, name: str, args: list[Any]) -> Any:
+    """Calls one activity by name, in the queue ``elsewhere``."""
+    return await ctx.activity(durable.activity_named(name).using(queue="elsewhere"), *args)
+
+
+@durable.workflow
+async def share(ctx: Context) -> dict[str, list[str]]:
+    """Hands a list to activities and changes what comes back."""
+    own = ["workflow"]
+    returned = await ctx.activity(activities.lengthen, own)
+    returned.append("changed")
+    return {"own": own, "returned": returned, "kept": await ctx.activity(activities.what_was_kept)}
+
+
+@durable.workflow
+async def hold_engine(ctx: Context, gate: str) -> str:
+    """Breaks the rule: keeps the engine until the test opens the gate."""
+    activities.gates[gate].wait(30)
+    return gate
+
+
+@durable.workflow
+async def send_much(ctx: Context, calls: int, size: int) -> int:
+    """Asks for many large activities between two waits."""
+    return sum(await asyncio.gather(*(ctx.activity(activities.size_of, "x" * size) for _ in range(calls))))
+
+
+@durable.workflow
+async def record_then_collect(ctx: Context, gate: str, count: int) -> list[str]:
+    """An effect at a gate, then as many signals."""
+    await ctx.activity(activities.recorded_at_gate, gate)
+    return [await ctx.wait_signal(approved) for _ in range(count)]
