@@ -7,6 +7,7 @@ import inspect
 from django_durable import durable
 from django_durable.models import Dispatch
 from django_durable.store import clock
+from django_durable.worker.parking import FIRST_PAUSE
 from tests.flows import workflows
 from tests.integration.worker.invariants import assert_invariants
 from tests.integration.worker.running import DEADLINE, wait_for
@@ -77,3 +78,18 @@ def test_a_parked_run_keeps_its_signals_and_counts_how_often_it_was_parked(worke
     make_due()
     assert handle.result(timeout=DEADLINE) == 5 + len("first")
     assert_invariants(handle)
+
+
+def test_the_pauses_between_the_tries_of_a_parked_run_grow(worker, configure, monkeypatch):
+    configure(INSTANCE_CACHE_SIZE=0)
+    handle = durable.start_workflow(workflows.changing, 4)
+    wait_for(lambda: Dispatch.objects.filter(owner=None, epoch=1), "the run to wait for its signal")
+    monkeypatch.setitem(workflows._versions, "changed", "other code")
+    handle.signal(workflows.approved("yes"))
+    began = clock.read()
+    for times in (1, 2, 3):
+        wait_for(lambda times=times: (handle.status().blocked or {}).get("times") == times, "the next try")
+        wakeup, pause = Dispatch.objects.get().wakeup_at, FIRST_PAUSE * 2 ** (times - 1)
+        assert began + pause <= wakeup <= clock.read() + pause
+        began = clock.read()
+        make_due()
