@@ -90,6 +90,7 @@ class Engine:
             worker,
             holdings=self.holdings,
             slots=slots,
+            drainer=self._drainer,
             loader=loader,
             parking=self.parking,
             results=self.results,
@@ -207,7 +208,6 @@ class Engine:
     def _take(self) -> bool:
         """Claim what is due, and start tasks. False: nothing was."""
         seen = self.taking.take(self.time)
-        self._drainer.spilled_waits = bool(seen.tasks)
         for job in seen.jobs:
             self._start(job)
         for run in seen.runs:

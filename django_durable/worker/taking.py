@@ -10,6 +10,7 @@ from uuid import UUID
 from django_durable.payloads import payload
 from django_durable.store import clock, dispatch, levels, look, outcomes, tasks
 from django_durable.worker import task_rows
+from django_durable.worker.draining import Drainer
 from django_durable.worker.executors import Slots
 from django_durable.worker.holdings import Holdings
 from django_durable.worker.jobs import Finished, Job
@@ -37,7 +38,6 @@ class Taken:
     expired: list[OwnedRun] = field(default_factory=list)  # their deadline has passed: their code does not run
     cancelled: list[OwnedRun] = field(default_factory=list)  # before they began
     jobs: list[Job] = field(default_factory=list)
-    tasks: int = 0
     tick: bool = False  # a schedule is due
 
 
@@ -50,6 +50,7 @@ class Taking:
         *,
         holdings: Holdings,
         slots: Slots,
+        drainer: Drainer,
         loader: Loader,
         parking: Parking,
         results: Results,
@@ -61,6 +62,7 @@ class Taking:
         self._worker = worker
         self._holdings = holdings
         self._slots = slots
+        self._drainer = drainer
         self._loader = loader
         self._parking = parking
         self._results = results
@@ -111,10 +113,11 @@ class Taking:
             searched=wanted.messages,
             until_due=until_due,
         )
-        taken = Taken(tasks=len(seen.tasks), tick=seen.tick)
+        taken = Taken(tick=seen.tick)
+        self._drainer.spilled_waits = bool(seen.tasks)
         try:
+            self._prepare(seen.tasks, taken)  # before the runs, whose first drains take what slots are left
             self._load(seen.runs, taken)
-            self._prepare(seen.tasks, taken)
             self._hear(seen.messages_for)
         except BaseException:  # what was claimed and is not known is given back by the audit
             self._give_back_slots(taken.jobs)
