@@ -219,7 +219,7 @@ class Engine:
             self._outside.add(run, outside.cancel)
         if seen.tick:
             self._on_tick()
-        return bool(seen.runs or seen.tasks)
+        return bool(seen.runs or seen.jobs)
 
     # Drain
 

@@ -26,6 +26,7 @@ from django_durable.worker.jobs import Finished
 from django_durable.worker.maintenance import Maintenance
 from django_durable.worker.pace import Pace
 from django_durable.worker.serving import Serving
+from django_durable.worker.patience import Patience
 from django_durable.worker.watchdog import Watchdog
 
 logger = logging.getLogger("django_durable.worker")
@@ -188,6 +189,7 @@ class Worker:
 
     def _serve(self, engine: Engine) -> None:
         next_audit = time.monotonic() + AUDIT_SECONDS
+        patience = Patience(engine.gives_up)
         while not self._is_forced():
             try:
                 if self._stopping.is_set() and not engine.draining:
@@ -197,10 +199,11 @@ class Worker:
                     engine.auditor.audit()
                     next_audit = time.monotonic() + AUDIT_SECONDS
                 engine.cycle()
+                patience.renew()
                 if self._is_done(engine):
                     return
             except (DatabaseError, InterfaceError) as error:
-                self._survive(engine, error)
+                self._survive(engine, error, patience)
                 next_audit = 0.0
 
     def _should_audit(self, engine: Engine, next_audit: float) -> bool:
@@ -208,7 +211,7 @@ class Worker:
             return True
         return self._heartbeat.declared_dead == engine.worker
 
-    def _survive(self, engine: Engine, error: Exception) -> None:
+    def _survive(self, engine: Engine, error: Exception, patience: Patience) -> None:
         """The database failed outside a flush: keep everything, reconnect, then compare notes."""
         conflict = database.is_conflict(error)
         logger.log(logging.DEBUG if conflict else logging.WARNING, "The engine meets a database error: %s", error)
@@ -216,6 +219,8 @@ class Worker:
             raise error
         database.discard()
         database.wait_until_usable(engine.gives_up)
+        if not conflict:
+            patience.rest()
 
     def _is_done(self, engine: Engine) -> bool:
         if self._slots.lost * 2 > self._slots.thread_capacity() and not self._stopping.is_set():
