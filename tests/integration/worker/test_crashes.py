@@ -103,6 +103,7 @@ def test_a_message_that_met_the_release_of_a_dying_worker_is_found_by_the_next_p
     make_dying_worker("released").wait_for_death()
     chain = Dispatch.objects.get()
     assert chain.owner is None
+    assert chain.wakeup_at
     assert chain.wakeup_at > clock.read(), "the run must be asleep"
     assert InboxMessage.objects.count() == 1
     make_worker()

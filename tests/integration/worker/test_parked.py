@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 
 from django_durable import durable
 from django_durable.models import Dispatch
@@ -11,6 +12,11 @@ from django_durable.worker.parking import FIRST_PAUSE
 from tests.flows import workflows
 from tests.integration.worker.invariants import assert_invariants
 from tests.integration.worker.running import DEADLINE, wait_for
+
+
+def was_parked(handle, times):
+    """Whether the run is parked, and was so many times in a row."""
+    return (handle.status().blocked or {}).get("times") == times
 
 
 def make_due():
@@ -88,7 +94,7 @@ def test_the_pauses_between_the_tries_of_a_parked_run_grow(worker, configure, mo
     handle.signal(workflows.approved("yes"))
     began = clock.read()
     for times in (1, 2, 3):
-        wait_for(lambda times=times: (handle.status().blocked or {}).get("times") == times, "the next try")
+        wait_for(partial(was_parked, handle, times), "the next try")
         wakeup, pause = Dispatch.objects.get().wakeup_at, FIRST_PAUSE * 2 ** (times - 1)
         assert began + pause <= wakeup <= clock.read() + pause
         began = clock.read()

@@ -91,7 +91,7 @@ def after_release() -> None:
             messaging.signal_workflow(workflow_id, workflows.approved("overtaken"))
         original(engine)
 
-    Engine._release = release  # type: ignore[method-assign]
+    Engine._release = release  # type: ignore[assignment]
     before(InstanceCache, "keep")
 
 
