@@ -11,7 +11,7 @@ from django_durable import durable
 from django_durable.models import ActivityOutcome, ActivityTask, Dispatch, HistoryEvent, InboxMessage, Worker
 from django_durable.store import clock
 from django_durable.worker.worker import EXIT_STUCK
-from tests.flows import workflows
+from tests.flows import activities, workflows
 from tests.flows.models import Entry
 from tests.integration.worker.invariants import assert_invariants
 from tests.integration.worker.running import DEADLINE, wait_for
@@ -149,8 +149,22 @@ def test_a_local_activity_that_may_run_at_most_once_fails_as_interrupted(make_dy
 # Atomic activities
 
 
+@pytest.fixture
+def begun_here(monkeypatch):
+    """Keys of the effects that were begun in this process, committed or not."""
+    noted = []
+    original = activities.note
+
+    def note(kind, key):
+        noted.append(key)
+        original(kind, key)
+
+    monkeypatch.setattr(activities, "note", note)
+    return noted
+
+
 @pytest.mark.parametrize("point", ["atomic", "finished"])
-def test_an_atomic_activity_that_has_committed_is_not_executed_again(make_dying_worker, make_worker, point):
+def test_an_atomic_activity_that_has_committed_is_not_executed_again(make_dying_worker, make_worker, begun_here, point):
     handle = durable.start_workflow(workflows.call, "flows.record_once", ["atomic", "k"])
     make_dying_worker(point).wait_for_death()
     assert_owned_by_the_dead(handle)
@@ -159,6 +173,7 @@ def test_an_atomic_activity_that_has_committed_is_not_executed_again(make_dying_
     make_worker()
     assert handle.result(timeout=DEADLINE) == "k"
     assert executions("k") == 1
+    assert begun_here == []
     assert_invariants(handle)
 
 
@@ -198,13 +213,16 @@ def test_the_result_of_a_remote_activity_outlives_its_worker(make_worker, make_d
     assert_invariants(handle)
 
 
-def test_a_task_whose_activity_has_committed_already_is_claimed_but_not_executed(make_worker, make_dying_worker):
+def test_a_task_whose_activity_has_committed_already_is_claimed_but_not_executed(
+    make_worker, make_dying_worker, begun_here
+):
     handle = spilled(make_worker, "record_once", "atomic", "k")
     make_dying_worker("atomic", queues="elsewhere").wait_for_death()
     assert ActivityTask.objects.count() == ActivityOutcome.objects.count() == executions("k") == 1
     make_worker(queues=("default", "elsewhere"))
     assert handle.result(timeout=DEADLINE) == "k"
     assert executions("k") == 1
+    assert begun_here == []
     assert_invariants(handle)
 
 
