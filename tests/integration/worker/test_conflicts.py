@@ -7,7 +7,7 @@ import time
 import pytest
 from django.db import transaction
 
-from django_durable import durable
+from django_durable import durable, instrumentation
 from django_durable.history import events, messages
 from django_durable.store import clock, flush, history, inbox
 from django_durable.worker import engine
@@ -25,7 +25,20 @@ def word(text):
     return workflows.approved(text).payload
 
 
-def test_a_place_that_is_taken_makes_the_owner_read_again_and_keep_what_it_has(worker, make_gate):
+@pytest.fixture
+def parked():
+    """Workflow ids of runs that were parked."""
+    noted = []
+
+    def note(workflow_id, **named):
+        noted.append(workflow_id)
+
+    instrumentation.run_blocked.connect(note)
+    yield noted
+    instrumentation.run_blocked.disconnect(note)
+
+
+def test_a_place_that_is_taken_makes_the_owner_read_again_and_keep_what_it_has(worker, make_gate, parked):
     """As after a commit whose reply was lost and whose worker gave up asking: never failed, never done again."""
     gate = make_gate("taken")
     handle = durable.start_workflow(workflows.record_then_collect, "taken", 1)
@@ -36,6 +49,7 @@ def test_a_place_that_is_taken_makes_the_owner_read_again_and_keep_what_it_has(w
     assert handle.result(timeout=DEADLINE) == ["first"]
     assert types(handle)[2:] == ["SignalReceived", "ActivityCompleted", "RunCompleted"]
     assert Entry.objects.count() == 1
+    assert parked == []
     assert_invariants(handle)
 
 
