@@ -25,8 +25,8 @@ from django_durable.worker.instances import InstanceCache
 from django_durable.worker.jobs import Finished
 from django_durable.worker.maintenance import Maintenance
 from django_durable.worker.pace import Pace
-from django_durable.worker.serving import Serving
 from django_durable.worker.patience import Patience
+from django_durable.worker.serving import Serving
 from django_durable.worker.watchdog import Watchdog
 
 logger = logging.getLogger("django_durable.worker")

@@ -11,6 +11,7 @@ DIRECTORIES = {
     "store": TESTS / "integration" / "store",
     "worker": TESTS / "integration" / "worker",
     "client": TESTS / "integration" / "client",
+    "testing": TESTS / "integration" / "testing",
     "unit": TESTS / "unit",
     "e2e": TESTS / "e2e",
 }

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
-import pytest
-
 from django_durable import durable
 from django_durable.models import Dispatch
-from django_durable.store import clock
 from tests.flows import workflows
 from tests.integration.worker.invariants import assert_all_invariants, assert_invariants
 from tests.integration.worker.running import DEADLINE, wait_for
@@ -51,21 +46,4 @@ def test_an_activity_that_lasts_longer_than_the_workflow_waits_is_given_up(worke
     handle = durable.start_workflow(workflows.race_with_timer, 1.0, 0.1)
     assert handle.result(timeout=DEADLINE) == "too late"
     assert durable.start_workflow(workflows.race_with_timer, 0.0, 30.0).result(timeout=DEADLINE) != "too late"
-    assert_invariants(handle)
-
-
-@pytest.fixture
-def _own_clock():
-    yield
-    clock.set_offset(timedelta(0))
-
-
-@pytest.mark.usefixtures("_own_clock")
-def test_a_clock_that_is_moved_on_wakes_sleeping_runs(worker):
-    handle = durable.start_workflow(workflows.nap, 3600)
-    wait_for(lambda: Dispatch.objects.filter(owner=None, epoch=1), "the run to be given back")
-    clock.set_offset(timedelta(hours=2))
-    assert handle.result(timeout=DEADLINE) == "rested"
-    started, fired = (next(e for e in handle.history() if e.type == kind) for kind in ("TimerStarted", "TimerFired"))
-    assert fired.time - started.time >= timedelta(hours=1)
     assert_invariants(handle)

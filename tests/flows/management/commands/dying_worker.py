@@ -18,10 +18,10 @@ from django_durable.client import messaging
 from django_durable.management.commands import durable_worker
 from django_durable.store import database, dispatch, flush
 from django_durable.worker import attempts
-from django_durable.worker.engine import Engine
 from django_durable.worker.executors import Slots
 from django_durable.worker.instances import InstanceCache
 from django_durable.worker.loading import Loader
+from django_durable.worker.releasing import Releaser
 from django_durable.worker.results import Results
 from tests.flows import activities, workflows
 
@@ -83,15 +83,15 @@ def send_commit_and_die() -> None:
 
 def after_release() -> None:
     """Die after a release that a message has overtaken: its sender saw an owner, and left the rest to it."""
-    original = Engine._release
+    original = Releaser.release
 
-    def release(engine: Engine) -> None:
-        idle = [run.workflow_id for run in engine.holdings.owned.values() if run.idle_since is not None]
+    def release(releaser: Releaser, *, draining: bool) -> bool:
+        idle = [run.workflow_id for run in releaser._holdings.owned.values() if run.idle_since is not None]
         for workflow_id in idle:
             messaging.signal_workflow(workflow_id, workflows.approved("overtaken"))
-        original(engine)
+        return original(releaser, draining=draining)
 
-    Engine._release = release  # type: ignore[assignment]
+    Releaser.release = release  # type: ignore[method-assign, assignment]
     before(InstanceCache, "keep")
 
 
