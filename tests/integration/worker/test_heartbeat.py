@@ -39,7 +39,7 @@ def test_a_worker_declares_nobody_dead_before_it_has_lived_for_a_lease_itself(ma
     late = past_worker(dead=False)
     worker = make_worker()
     wait_for(lambda: worker.id, "the registration")
-    worker._maintenance._sweep()
+    worker._maintenance.sweep()
     assert not Worker.objects.get(pk=late).dead
     assert durable.start_workflow(workflows.chain, 2).result(timeout=DEADLINE) == 2
     assert not Worker.objects.get(pk=late).dead
