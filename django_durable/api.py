@@ -17,12 +17,14 @@ from django_durable.definitions import activity as activities
 from django_durable.definitions import current, registry
 from django_durable.definitions import function as functions
 from django_durable.definitions import options as checks
+from django_durable.definitions import update as updates
 from django_durable.definitions import workflow as workflows
 from django_durable.definitions.activity import ActivityChanges, ActivityDefinition, ActivityOptions
 from django_durable.definitions.current import CurrentActivity
 from django_durable.definitions.reference import ActivityReference, WorkflowReference
 from django_durable.definitions.schedule import DeclaredSchedule, Schedule
 from django_durable.definitions.signal import SignalDefinition, SignalMessage, as_message
+from django_durable.definitions.update import UpdateDefinition, UpdateMessage, UpdateOptions
 from django_durable.definitions.workflow import OnConflict, OnReuse, WorkflowCall, WorkflowDefinition, WorkflowOptions
 from django_durable.exceptions import DefinitionError
 
@@ -177,6 +179,10 @@ class Durable:
 
         return declare
 
+    def update(self, name: str) -> UpdateDefinition:
+        """Declare an update. Calling it makes a message; to send one: ``update_workflow``."""
+        return UpdateDefinition(name)
+
     def workflow_named(self, name: str) -> WorkflowDefinition[..., Any]:
         """The workflow that is registered as ``name``; it is looked up when first used."""
         return WorkflowReference(name, self.registry)
@@ -225,6 +231,24 @@ class Durable:
         Raises ``WorkflowNotFound``, ``WorkflowClosed``, or ``PayloadError`` if the payload does not fit.
         """
         _client().signal_workflow(workflow_id, as_message(signal, payload))
+
+    def update_workflow(
+        self, workflow_id: str, update: str | UpdateDefinition | UpdateMessage, /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Have the open run of ``workflow_id`` carry out an update, wait for the reply and return it, as JSON values.
+
+        Raises ``UpdateRejected`` if the workflow refuses it, ``UpdateFailed`` if its handler raises,
+        ``WorkflowNotFound``, ``WorkflowClosed``, or ``WouldWaitForever`` inside an open transaction. For an
+        ``update_id`` or a ``timeout`` use ``get_workflow(workflow_id).using(...).update(...)``.
+        """
+        return _client().update_workflow(workflow_id, updates.as_message(update, args, kwargs), UpdateOptions())
+
+    async def aupdate_workflow(
+        self, workflow_id: str, update: str | UpdateDefinition | UpdateMessage, /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """``update_workflow`` for async code. No thread waits meanwhile."""
+        message = updates.as_message(update, args, kwargs)
+        return await _client().aupdate_workflow(workflow_id, message, UpdateOptions())
 
     def cancel_workflow(self, workflow_id: str, reason: str = "") -> bool:
         """Ask the open run to end, so that it can clean up. False: it had ended. Raises ``WorkflowNotFound``."""

@@ -17,6 +17,8 @@
     │   ├── WorkflowCancelled
     │   ├── WorkflowTerminated
     │   └── WorkflowTimedOut
+    ├── UpdateRejected                 the workflow refused an update: nothing has happened
+    ├── UpdateFailed                   the handler of an update raised, or its run ended
     ├── WouldWaitForever               a waiting verb inside an open ``atomic()``
     │   └── WaitsInVain                in a test: what a run waits for does not come
     ├── NonDeterminismError            code asked for something else than history holds
@@ -119,6 +121,44 @@ class WorkflowTerminated(WorkflowUnsuccessful):
 
 class WorkflowTimedOut(WorkflowUnsuccessful):
     """The run's own time limit passed."""
+
+
+class _UpdateError(DurableError):
+    def __init__(
+        self,
+        message: str,
+        *,
+        workflow_id: str = "",
+        update_id: str = "",
+        type: str = "",
+        traceback: str = "",
+        data: Any = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.workflow_id = workflow_id
+        self.update_id = update_id
+        self.type = type
+        self.traceback = traceback
+        self.data = data
+
+    @property
+    def cause(self) -> BaseException | None:
+        return self.__cause__
+
+
+class UpdateRejected(_UpdateError):
+    """The workflow refused an update before anything happened: its validator raised, or it has no such handler.
+
+    ``type`` and ``message`` are those of the refusal.
+    """
+
+
+class UpdateFailed(_UpdateError):
+    """The handler of an update raised, or its run ended before it was done.
+
+    ``type`` and ``message`` are those of the exception.
+    """
 
 
 class WouldWaitForever(DurableError):

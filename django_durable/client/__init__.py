@@ -6,6 +6,7 @@ from django_durable.client.messaging import signal_workflow
 from django_durable.client.reading import HistoryEntry, WorkflowStatus, get_workflow_status
 from django_durable.client.scheduling import ScheduleHandle, ScheduleStatus, create_schedule, get_schedule
 from django_durable.client.starting import start_workflow, start_workflows
+from django_durable.client.updating import aupdate_workflow, update_workflow
 
 __all__ = [
     "HistoryEntry",
@@ -13,6 +14,7 @@ __all__ = [
     "ScheduleStatus",
     "WorkflowHandle",
     "WorkflowStatus",
+    "aupdate_workflow",
     "cancel_workflow",
     "create_schedule",
     "get_schedule",
@@ -22,4 +24,5 @@ __all__ = [
     "start_workflow",
     "start_workflows",
     "terminate_workflow",
+    "update_workflow",
 ]

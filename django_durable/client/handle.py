@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, Unpack, cast
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from django_durable.client import ending, messaging, reading, waiting
+from django_durable.client import ending, messaging, reading, updating, waiting
+from django_durable.definitions import options as checks
+from django_durable.definitions import update as updates
 from django_durable.definitions.registry import registry
 from django_durable.definitions.signal import SignalDefinition, SignalMessage, as_message
+from django_durable.definitions.update import UpdateChanges, UpdateDefinition, UpdateMessage, UpdateOptions
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.exceptions import (
     UnknownDefinition,
@@ -45,12 +50,13 @@ class WorkflowHandle(Generic[R]):
     It means the whole chain of runs that ``run_id`` belongs to, and no later start of the same workflow id.
     """
 
-    __slots__ = ("_definition", "run_id", "workflow_id")
+    __slots__ = ("_definition", "_update_options", "run_id", "workflow_id")
 
     def __init__(self, workflow_id: str, run_id: UUID, definition: WorkflowDefinition[..., Any] | None = None) -> None:
         self.workflow_id = workflow_id
         self.run_id = run_id
         self._definition = definition
+        self._update_options = UpdateOptions()
 
     def __repr__(self) -> str:
         return f"<WorkflowHandle {self.workflow_id} run {self.run_id}>"
@@ -80,6 +86,34 @@ class WorkflowHandle(Generic[R]):
     def signal(self, signal: str | SignalDefinition[Any] | SignalMessage, payload: Any = None) -> None:
         """Send a signal to this workflow. Raises ``WorkflowClosed`` if it has ended."""
         messaging.signal_workflow(self.workflow_id, as_message(signal, payload), run_id=self.run_id)
+
+    def using(self, **options: Unpack[UpdateChanges]) -> WorkflowHandle[R]:
+        """A copy of this handle with other options for its ``update``; what is not given stays as it is.
+
+        ``update_id``: an update that is sent again with the same id is carried out once, and answered the same.
+        ``timeout``: how long to wait for the reply, a timedelta or seconds. ``wait``: ``"completed"``, or
+        ``"accepted"`` to wait only until the workflow has accepted the update.
+        """
+        checks.check_names(options, known=updates.KNOWN, later={}, owner="An update")
+        changed = copy.copy(self)
+        changed._update_options = replace(self._update_options, **options)
+        updates.check_options(changed._update_options)
+        return changed
+
+    def update(self, update: str | UpdateDefinition | UpdateMessage, /, *args: Any, **kwargs: Any) -> Any:
+        """Have the workflow carry out an update, and return its reply, as plain JSON values.
+
+        Raises ``UpdateRejected`` if the workflow refuses it, ``UpdateFailed`` if its handler raises,
+        ``WorkflowClosed`` if the workflow has ended or ends first, ``TimeoutError`` once ``using(timeout=...)`` has
+        passed, ``WouldWaitForever`` inside an open transaction. Returns None if only acceptance was waited for.
+        """
+        message = updates.as_message(update, args, kwargs)
+        return updating.update_workflow(self.workflow_id, message, self._update_options, run_id=self.run_id)
+
+    async def aupdate(self, update: str | UpdateDefinition | UpdateMessage, /, *args: Any, **kwargs: Any) -> Any:
+        """``update`` for async code. No thread waits meanwhile."""
+        message = updates.as_message(update, args, kwargs)
+        return await updating.aupdate_workflow(self.workflow_id, message, self._update_options, run_id=self.run_id)
 
     def cancel(self, reason: str = "") -> bool:
         """Ask the workflow to end. False: it had ended already."""

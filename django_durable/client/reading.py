@@ -10,14 +10,14 @@ from uuid import UUID
 import msgspec
 
 from django_durable.exceptions import WorkflowNotFound
-from django_durable.history import blocking
+from django_durable.history import blocking, lingering
 from django_durable.history.failures import Failure
 from django_durable.history.status import OPEN, Status
 from django_durable.models import WorkflowRun
 from django_durable.payloads import payload
 from django_durable.store import dispatch, history, runs
 
-INTERNAL = ("input", "error_traceback", "error_cause", "blocked")
+INTERNAL = ("input", "error_traceback", "error_cause", "blocked", "open_handlers", "unhandled_signals")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,8 @@ class WorkflowStatus:
     error_traceback: str | None = None
     error_cause: dict[str, Any] | None = None
     blocked: dict[str, Any] | None = None
+    open_handlers: tuple[str, ...] = ()
+    unhandled_signals: tuple[str, ...] = ()
     input: Any = None
 
     @property
@@ -86,6 +88,7 @@ def status_of(run: WorkflowRun) -> WorkflowStatus:
             status = Status.PENDING if row.started_at is None else status
     failure = failure_of(run)
     block = blocking.decode(run.blocked)
+    waits = lingering.decode(run.lingering) if status in OPEN else None
     return WorkflowStatus(
         workflow_id=run.workflow_id,
         run_id=run.pk,
@@ -102,6 +105,8 @@ def status_of(run: WorkflowRun) -> WorkflowStatus:
         error_traceback=failure.traceback if failure else None,
         error_cause=msgspec.to_builtins(failure.cause) if failure and failure.cause else None,
         blocked=msgspec.structs.asdict(block) if block else None,
+        open_handlers=waits.handlers if waits else (),
+        unhandled_signals=waits.signals if waits else (),
         input=plain(run.input),
     )
 

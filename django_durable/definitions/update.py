@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any, Literal, TypedDict, get_args
 
 import msgspec
 
 from django_durable.definitions import options as checks
 from django_durable.payloads import arguments
 from django_durable.payloads.payload import Payload
+
+Wait = Literal["completed", "accepted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateOptions:
+    """How a caller updates."""
+
+    update_id: str | None = None
+    """The caller's own id: an update that is sent again with it is carried out once. 1 to 255 printable characters."""
+    timeout: float | timedelta | None = None
+    """How long to wait for the reply; a timedelta or seconds."""
+    wait: Wait = "completed"
+    """For what: the reply, or only that the workflow has accepted the update."""
+
+
+class UpdateChanges(TypedDict, total=False):
+    """Options of an update, for ``using()`` of a handle."""
+
+    update_id: str | None
+    timeout: float | timedelta | None
+    wait: Wait
+
+
+KNOWN = frozenset(option.name for option in fields(UpdateOptions))
+
+
+def check_options(options: UpdateOptions) -> None:
+    """Raises ``DefinitionError`` for what cannot work."""
+    if options.update_id is not None:
+        checks.check_text(options.update_id, what="update_id")
+    checks.check_choice(options.wait, name="wait", choices=get_args(Wait), owner="An update")
 
 
 class UpdateMessage(msgspec.Struct, frozen=True):

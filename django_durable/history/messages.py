@@ -13,6 +13,12 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, tag="signal"):
     payload: Payload
 
 
+class Update(msgspec.Struct, frozen=True, kw_only=True, tag="update"):
+    id: str
+    name: str
+    input: Payload
+
+
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
     reason: str = ""
 
@@ -28,7 +34,7 @@ class ActivityResult(msgspec.Struct, frozen=True, kw_only=True, tag="activity", 
     interrupted: bool = False
 
 
-Message = Signal | Cancel | ActivityResult
+Message = Signal | Update | Cancel | ActivityResult
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)

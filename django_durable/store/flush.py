@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.db import DataError
 
-from django_durable.store import database, dispatch, history, inbox, leases, outcomes, runs, tasks
+from django_durable.store import database, dispatch, history, inbox, leases, outcomes, runs, tasks, updates
 
 
 class Verdict(Enum):
@@ -35,6 +35,8 @@ class RunWrite:
     finished: tuple[tasks.Held, ...] = ()
     cancelled: tuple[str, ...] = ()
     settled: tuple[str, ...] = ()
+    replies: tuple[updates.Reply, ...] = ()
+    lingering: tuple[str | None] | None = None  # what is to be noted, if that has changed
     ending: runs.Ending | None = None
     reopens: bool = False  # it had asked senders to step back, and goes on after all
     begins: bool = False  # after its delay: messages may wake it from now on
@@ -161,6 +163,8 @@ def _write(worker: int, writes: list[RunWrite]) -> None:
         if write.cancelled:
             tasks.cancel(write.chain_id, write.cancelled)
     tasks.insert([task for write in writes for task in write.spilled if not write.ending])
+    updates.answer([reply for write in writes for reply in write.replies])
+    runs.note_lingering([(write.run_id, *write.lingering) for write in writes if write.lingering and not write.ending])
     runs.close([write.ending for write in writes if write.ending])
     reopened = [write for write in writes if write.reopens and not write.ending]
     if reopened:

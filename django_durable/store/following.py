@@ -46,7 +46,7 @@ def insert(follow: Sequence[Following], ended: dict[UUID, WorkflowRun]) -> None:
 def _next(one: Following, ended: WorkflowRun, now: datetime) -> WorkflowRun:
     """A copy of the run before: whatever is not of that run alone belongs to the chain."""
     values = {field.attname: getattr(ended, field.attname) for field in WorkflowRun._meta.concrete_fields}
-    values |= dict.fromkeys(("result", "failure", "blocked", "progress", "started_at", "closed_at"))
+    values |= dict.fromkeys(("result", "failure", "blocked", "lingering", "progress", "started_at", "closed_at"))
     return WorkflowRun(
         **values
         | {

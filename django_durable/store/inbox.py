@@ -24,7 +24,20 @@ class Waiting(NamedTuple):
 
 
 def send(chain_id: UUID, message: messages.Message) -> bool:
-    """Put ``message`` into the inbox of an open chain, in the caller's transaction. False: the chain has ended.
+    """Put ``message`` into the inbox of an open chain, in the caller's transaction. False: the chain has ended."""
+    if not reach(chain_id):
+        return False
+    put(chain_id, message)
+    return True
+
+
+def put(chain_id: UUID, message: messages.Message) -> None:
+    """Put ``message`` into the inbox of a chain that ``reach`` has found open."""
+    _insert([(chain_id, message)])
+
+
+def reach(chain_id: UUID) -> bool:
+    """Keep a chain from ending while the caller's transaction is open. False: it has ended.
 
     The row lock makes the end of the chain wait for this transaction or this send see the end. It conflicts with
     nothing else, and nothing is updated: callers keep their transactions open for whole requests.
@@ -40,7 +53,6 @@ def send(chain_id: UUID, message: messages.Message) -> bool:
         if not chain.exists():
             return False
         time.sleep(CLOSING_STEP)
-    _insert([(chain_id, message)])
     return True
 
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 from django.db.models import OuterRef, Subquery
 
 from django_durable.history import blocking, events
+from django_durable.history.replies import State
 from django_durable.history.status import CLOSED, Status
 from django_durable.models import (
     ActivityOutcome,
     ActivityTask,
     Dispatch,
     InboxMessage,
+    Update,
     WorkflowRun,
 )
 from django_durable.querysets import RunQuerySet
-from django_durable.store import clock, database, dispatch, following, history
+from django_durable.store import clock, database, dispatch, following, history, updates
 
 
 class Ending(NamedTuple):
@@ -31,6 +33,13 @@ class Ending(NamedTuple):
     result: str | None = None
     failure: str | None = None
     follows: following.Following | None = None
+
+
+class Place(NamedTuple):
+    """A run and its chain."""
+
+    chain_id: UUID
+    run_id: UUID
 
 
 def rows() -> RunQuerySet:
@@ -56,7 +65,7 @@ def close(endings: Sequence[Ending]) -> None:
 
 _CLOSE = f"""
 WITH ended AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(%s::json)
+    SELECT *, {{now}} AS now FROM json_to_recordset(%s::json)
     AS row(chain_id uuid, run_id uuid, status text, result text, failure text, is_last boolean)),
 begun AS MATERIALIZED (
     SELECT chain_id, started_at FROM {Dispatch._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended)),
@@ -67,11 +76,18 @@ messages AS (
 tasks AS (
     DELETE FROM {ActivityTask._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended)),
 outcomes AS (
-    DELETE FROM {ActivityOutcome._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended))
+    DELETE FROM {ActivityOutcome._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended)),
+updates AS (
+    UPDATE {Update._meta.db_table} AS u
+    SET expires_at = CASE WHEN ended.is_last THEN now + %s END, closed_at = COALESCE(u.closed_at, now),
+        failure = CASE u.state WHEN '{State.ACCEPTED}' THEN ended.failure ELSE u.failure END,
+        state = CASE u.state WHEN '{State.SENT}' THEN '{State.MISSED}' WHEN '{State.ACCEPTED}' THEN '{State.FAILED}'
+            ELSE u.state END
+    FROM ended WHERE u.chain_id = ended.chain_id AND (ended.is_last OR u.state = '{State.ACCEPTED}'))
 UPDATE {WorkflowRun._meta.db_table} AS run
 SET status = ended.status, open_workflow_id = NULL, open_subject = NULL, result = ended.result,
     failure = ended.failure, blocked = NULL,
-    started_at = begun.started_at, closed_at = {{now}}
+    started_at = begun.started_at, closed_at = now
 FROM ended LEFT JOIN begun ON begun.chain_id = ended.chain_id
 WHERE run.id = ended.run_id
 """
@@ -83,7 +99,8 @@ def _close_at_once(endings: Sequence[Ending]) -> None:
         [ending._asdict() | {"follows": None, "is_last": ending.follows is None} for ending in endings]
     ).decode()
     with database.cursor() as cursor:
-        cursor.execute(_CLOSE.format(now=now), [records, *params])
+        keep: Any = updates.KEEP  # an interval is what the driver makes of it
+        cursor.execute(_CLOSE.format(now=now), [*params, records, keep])
 
 
 def _close_each(endings: Sequence[Ending]) -> None:
@@ -105,6 +122,18 @@ def _close_each(endings: Sequence[Ending]) -> None:
     for table, which in ((InboxMessage, last), (ActivityTask, chains), (ActivityOutcome, chains)):
         table.objects.using(using).filter(chain_id__in=which)._raw_delete(using)
     dispatch.rows().filter(pk__in=last)._raw_delete(using)
+    for ending in endings:
+        _close_updates(ending)
+
+
+def _close_updates(ending: Ending) -> None:
+    """Updates of the run that have no reply get theirs now; at the chain's end all of its updates do."""
+    there = Update.objects.using(database.alias()).filter(chain_id=ending.chain_id)
+    now = clock.now()
+    there.filter(state=State.ACCEPTED).update(state=State.FAILED, failure=ending.failure, closed_at=now)
+    if ending.follows is None:
+        there.filter(state=State.SENT).update(state=State.MISSED, closed_at=now)
+        there.update(expires_at=clock.plus(now, updates.KEEP))
 
 
 def terminate(chain_id: UUID, event: events.RunTerminated, failure: str) -> UUID | None:
@@ -129,10 +158,26 @@ def latest(workflow_id: str) -> WorkflowRun | None:
 
 def open_chain(workflow_id: str, *, run_id: UUID | None = None) -> UUID | None:
     """The chain of the open run of a workflow id; None if there is none, or it is not the chain of ``run_id``."""
+    found = open_place(workflow_id, run_id=run_id)
+    return found.chain_id if found else None
+
+
+def open_place(workflow_id: str, *, run_id: UUID | None = None) -> Place | None:
+    """The open run of a workflow id; None if there is none, or it is not of the chain of ``run_id``."""
     found = rows().filter(open_workflow_id=workflow_id)
     if run_id is not None:
         found = found.filter(chain_id=Subquery(rows().filter(pk=run_id).values("chain_id")))
-    return found.values_list("chain_id", flat=True).first()
+    return _place(found)
+
+
+def latest_place(workflow_id: str, *, run_id: UUID | None = None) -> Place | None:
+    """The latest run of a workflow id, or ``run_id``, open or closed."""
+    return _place(rows().filter(pk=run_id) if run_id is not None else rows().for_workflow(workflow_id))
+
+
+def _place(found: RunQuerySet) -> Place | None:
+    row = found.values_list("chain_id", "pk").first()
+    return Place(*row) if row else None
 
 
 def latest_of_chain(run_id: UUID) -> WorkflowRun | None:
@@ -170,6 +215,12 @@ def set_blocked(run_id: UUID, block: blocking.Block) -> blocking.Block:
         status=Status.BLOCKED, blocked=blocking.encode(kept)
     )
     return kept
+
+
+def note_lingering(notes: Sequence[tuple[UUID, str | None]]) -> None:
+    """Note what open runs still have to do with messages."""
+    for run_id, lingering in notes:
+        rows().filter(pk=run_id).update(lingering=lingering)
 
 
 def set_going(run_id: UUID) -> None:

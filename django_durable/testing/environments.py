@@ -122,12 +122,12 @@ class Environment:
 
     # What waiting verbs use
 
-    def work_for(self, workflow_id: str, run_id: UUID) -> None:
+    def work_for(self, workflow_id: str, run_id: UUID, has_come: Callable[[], bool]) -> None:
         """Do what is due; if that does not bring the run on, let time pass until something does."""
         before = history.last_sequence(run_id)
         self._work()
         for _ in range(MOST_SKIPS):
-            if history.last_sequence(run_id) != before:
+            if history.last_sequence(run_id) != before or has_come():
                 return
             following = self._next_moment()
             if following is None or self._waits_in_vain(run_id):

@@ -15,9 +15,12 @@ from django_durable.engine import commands, continuing
 from django_durable.engine.drain import Drain
 from django_durable.exceptions import DurableError
 from django_durable.history import codec, events, messages
+from django_durable.history.failures import Failure
+from django_durable.history.replies import State
 from django_durable.history.status import Status
 from django_durable.payloads import payload
-from django_durable.store import following, history, inbox, runs, tasks
+from django_durable.payloads.payload import Payload
+from django_durable.store import following, history, inbox, runs, tasks, updates
 from django_durable.worker import successors, task_rows
 from django_durable.worker.executors import Slots
 from django_durable.worker.jobs import Job
@@ -46,6 +49,7 @@ class Drainer:
         self._handlers: dict[type[commands.Command], Callable[[OwnedRun, Any, Drain], None]] = {
             commands.ScheduleActivity: self._schedule,
             commands.CancelActivity: self._cancel,
+            commands.CompleteUpdate: self._complete_update,
             commands.CompleteRun: self._complete,
             commands.FailRun: self._fail,
             commands.CancelRun: self._cancelled,
@@ -56,11 +60,23 @@ class Drainer:
         """Apply the run's next input. Raises whatever the engine raises: the run is parked then."""
         following = run.inputs.popleft()
         run.draft.applied.append(following)
+        if isinstance(following.event, events.UpdateAccepted) and self._refuse(run, following.event):
+            return
         if not run.instance.accepts(following.event):
             return  # overtaken by what came before it: consumed without an event
         with self._watchdog.watching(run):
             drain = run.instance.apply(following.event, now)
         self.record(run, drain)
+
+    def _refuse(self, run: OwnedRun, update: events.UpdateAccepted) -> bool:
+        """Whether the workflow refuses an update; then only its reply is written."""
+        with self._watchdog.watching(run):
+            refusal = run.instance.refusal(update)
+        run.stale = run.stale or run.instance.tainted
+        if refusal is None:
+            return False
+        self._reply(run, update.id, State.REJECTED, failure=refusal)
+        return True
 
     def leave_unhandled(self, run: OwnedRun) -> None:
         """Consume the messages behind the one that has ended the run: its code will never see them.
@@ -82,6 +98,8 @@ class Drainer:
     def record(self, run: OwnedRun, drain: Drain) -> None:
         """Note what a drain wants written. Raises ``DrainTooLarge``."""
         before = run.draft.size
+        if isinstance(drain.input, events.UpdateAccepted):
+            self._reply(run, drain.input.id, State.ACCEPTED)
         if not isinstance(drain.input, events.RunStarted):
             run.draft.add(history.Row.of(run.claimed.run_id, drain.input_sequence, drain.time, drain.input))
         for command in drain.commands:
@@ -159,6 +177,23 @@ class Drainer:
         if running is not None:
             self._slots.give_up(running)
 
+    def _complete_update(self, run: OwnedRun, command: commands.CompleteUpdate, drain: Drain) -> None:
+        self._note(run, command, command.event(), drain)
+        state = State.COMPLETED if command.failure is None else State.FAILED
+        self._reply(run, command.id, state, result=command.result, failure=command.failure)
+
+    def _reply(
+        self, run: OwnedRun, update: str, state: State, *, result: Payload | None = None, failure: Failure | None = None
+    ) -> None:
+        run.draft.replies[update] = updates.Reply(
+            chain_id=run.claimed.chain_id,
+            update_id=update,
+            run_id=run.claimed.run_id,
+            state=state,
+            result=payload.dump(result) if result is not None else None,
+            failure=msgspec.json.encode(failure).decode() if failure is not None else None,
+        )
+
     def _complete(self, run: OwnedRun, command: commands.CompleteRun, drain: Drain) -> None:
         self._note(run, command, command.event(), drain)
         run.draft.ending = self._ending(run, Status.COMPLETED, result=payload.dump(command.result))
@@ -201,6 +236,9 @@ def input_of(run: OwnedRun, waiting: inbox.Waiting) -> Input:
     match message:
         case messages.Signal():
             return Input(events.SignalReceived(name=message.name, payload=message.payload), waiting.id)
+        case messages.Update():
+            event = events.UpdateAccepted(id=message.id, name=message.name, input=message.input)
+            return Input(event, waiting.id)
         case messages.Cancel():
             return Input(events.CancelRequested(reason=message.reason), waiting.id)
         case messages.ActivityResult():

@@ -238,7 +238,7 @@ class Engine:
             batch[run] = None
             count += len(run.draft.events) - before[0]
             size += run.draft.size - before[1]
-            if run.inputs and run.draft.ending is None:
+            if run.inputs and run.draft.ending is None and not run.must_be_replayed:
                 turn.append(run)
         for run in batch:
             if not run.wants_write:
@@ -303,7 +303,8 @@ class Engine:
             self._ended(run, draft, draft.ending.status)
             return
         run.tries = 0
-        run.stale = conf.current().INSTANCE_CACHE_SIZE == 0
+        run.noted = run.instance.lingering()
+        run.stale = run.stale or conf.current().INSTANCE_CACHE_SIZE == 0
         for job in draft.local:
             run.running[job.sequence] = job
             self._start(job)

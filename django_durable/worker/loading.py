@@ -86,7 +86,10 @@ class Loader:
         return self._replay(run, history.read([run.claimed.run_id])[run.claimed.run_id]).error
 
     def _new_run(self, claimed: dispatch.Claimed, instance: Instance | None = None) -> OwnedRun:
-        return OwnedRun(claimed, self._serving.definitions[claimed.definition], instance or self._new_instance(claimed))
+        definition = self._serving.definitions[claimed.definition]
+        run = OwnedRun(claimed, definition, instance or self._new_instance(claimed))
+        run.noted = run.instance.lingering()
+        return run
 
     def _new_instance(self, claimed: dispatch.Claimed) -> Instance:
         definition = self._serving.definitions[claimed.definition]
@@ -109,6 +112,7 @@ class Loader:
         try:
             with self._watchdog.watching(run):
                 first: Drain | None = run.instance.replay(self._touching(recorded))
+            run.noted = run.instance.lingering() if first is None else None
             if first is not None:
                 self._drainer.record(run, first)
         except BaseException as error:

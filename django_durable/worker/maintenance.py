@@ -20,7 +20,7 @@ from django_durable.history import messages
 from django_durable.history.failures import Failure
 from django_durable.models import ActivityTask
 from django_durable.payloads import payload
-from django_durable.store import database, delivery, dispatch, leases, recovery, tasks
+from django_durable.store import database, delivery, dispatch, leases, recovery, tasks, updates
 from django_durable.worker import attempts, task_rows, ticking
 from django_durable.worker.jobs import Job
 
@@ -114,6 +114,7 @@ class Maintenance:
             if dispatch.offer_blocked(key, definition_.fingerprint):
                 self._wake()
         recovery.forget_old_workers()
+        updates.prune()
 
 
 def recover() -> int:

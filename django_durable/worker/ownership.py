@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.instance import Instance
-from django_durable.history import events
-from django_durable.store import dispatch, flush, history, runs, tasks
+from django_durable.history import events, lingering
+from django_durable.history.lingering import Lingering
+from django_durable.store import dispatch, flush, history, runs, tasks, updates
 from django_durable.worker.jobs import Job
 
 
@@ -25,7 +26,7 @@ class Input(NamedTuple):
 class Draft:
     """What the drains since the last commit want written: dropped whole if something else reached the run first."""
 
-    __slots__ = ("applied", "cancelled", "ending", "events", "local", "size", "spilled")
+    __slots__ = ("applied", "cancelled", "ending", "events", "local", "replies", "size", "spilled")
 
     def __init__(self) -> None:
         self.applied: list[Input] = []
@@ -34,6 +35,7 @@ class Draft:
         self.local: list[Job] = []
         self.spilled: list[tasks.NewTask] = []
         self.cancelled: list[tuple[str, bool]] = []  # key, whether it is atomic
+        self.replies: dict[str, updates.Reply] = {}  # the latest of each update
         self.ending: runs.Ending | None = None
 
     def add(self, row: history.Row) -> None:
@@ -62,6 +64,7 @@ class OwnedRun:
         "inputs",
         "instance",
         "messages",
+        "noted",
         "progressed",
         "running",
         "side",
@@ -93,6 +96,7 @@ class OwnedRun:
         self.progressed = False
         self.begins = claimed.hold == dispatch.DELAYED  # the hold goes with the first flush
         self.ends_outside = False  # its code runs no more: it has timed out, or was cancelled before it began
+        self.noted: Lingering | None = None  # what its row says of open handlers and of signals that nobody took
         self.stale = False  # its instance is to be replaced by a replay before the next input
 
     def __repr__(self) -> str:
@@ -103,9 +107,15 @@ class OwnedRun:
         draft = self.draft  # jobs without an event of their own are to run again: only once we know that we still may
         return bool(draft.events or draft.applied or draft.local or self.side or self.begins)
 
+    @property
+    def must_be_replayed(self) -> bool:
+        """Whether its instance must go before another input, which it can once the draft is written."""
+        return self.stale and bool(self.draft.applied)
+
     def write(self) -> flush.RunWrite:
         """Everything that this run wants written, as one value."""
         draft = self.draft
+        now = self.instance.lingering()
         return flush.RunWrite(
             chain_id=self.claimed.chain_id,
             run_id=self.claimed.run_id,
@@ -119,6 +129,8 @@ class OwnedRun:
                 *(one.settles for one in draft.applied if one.settles is not None),
                 *(key for key, atomic in draft.cancelled if atomic),
             ),
+            replies=tuple(draft.replies.values()),
+            lingering=(lingering.encode(now),) if now != self.noted else None,
             ending=draft.ending,
             reopens=self.tries > 0,
             begins=self.begins,

@@ -48,7 +48,7 @@ class Releaser:
         for run in idle:
             if run.claimed.chain_id in released:
                 self._holdings.drop(run)
-                self._cache.keep(run.claimed, run.instance)
+                self._keep(run)
             elif owned.get(run.claimed.chain_id) == run.claimed.epoch:
                 run.idle_since = time.monotonic()  # somebody is ending it: the next round knows
             else:
@@ -57,6 +57,12 @@ class Releaser:
         if waiting and dispatch.make_due(list(waiting)):
             self._taking.pace.hurry()
         return True
+
+    def _keep(self, run: OwnedRun) -> None:
+        if run.instance.tainted:  # not what its history makes of it
+            run.instance.evict()
+        else:
+            self._cache.keep(run.claimed, run.instance)
 
     def _idle(self, linger: float, *, draining: bool) -> list[OwnedRun]:
         """Runs that have been idle for that long, apart from those whose timer is about to fire."""

@@ -35,6 +35,92 @@ async def notes(ctx: Context) -> list[str]:
     return seen
 
 
+rename = durable.update("rename")
+
+
+@durable.workflow
+async def cart(ctx: Context, limit: int = 10) -> dict[str, int]:
+    """A shopping cart that is kept by updates until it is checked out."""
+    lines: dict[str, int] = {}
+    names: list[str] = []
+    done = asyncio.Event()
+
+    def check(sku: str, count: int = 1) -> None:
+        if lines.get(sku, 0) + count > limit:
+            raise ValueError(f"at most {limit} of {sku}")
+
+    @ctx.on_update("add", validator=check)
+    def add(sku: str, count: int = 1) -> int:
+        lines[sku] = lines.get(sku, 0) + count
+        return lines[sku]
+
+    @ctx.on_update(rename)
+    async def renames(name: str) -> str:
+        names.append(await ctx.activity(activities.repeat, name))
+        return names[-1]
+
+    @ctx.on_update("at_gate")
+    async def at_gate(name: str) -> str:
+        return await ctx.activity(activities.wait_for_gate, name)
+
+    @ctx.on_update("nap")
+    async def nap() -> None:
+        await ctx.sleep(3_600)
+
+    @ctx.on_update("break")
+    def breaks() -> None:
+        raise KeyError("no such line")
+
+    @ctx.on_update("check_out")
+    async def check_out() -> str:
+        done.set()
+        return "thank you"
+
+    @ctx.on_query("lines")
+    def show() -> dict[str, int]:
+        return lines
+
+    @ctx.on_query("count")
+    async def count(sku: str, *, plus: int = 0) -> int:
+        return lines[sku] + plus
+
+    @ctx.on_query("sleeps")
+    async def sleeps() -> None:
+        await ctx.sleep(1)
+
+    @ctx.on_query("hangs")
+    def hangs() -> None:
+        while True:
+            pass
+
+    @ctx.on_signal("fail")
+    def fail() -> None:
+        raise RuntimeError("told to fail")
+
+    await done.wait()
+    return lines
+
+
+@durable.workflow
+async def meddles(ctx: Context) -> str:
+    """Has a validator that does what it must not do."""
+    event = asyncio.Event()
+
+    def check() -> None:
+        event.set()
+
+    @ctx.on_update("set", validator=check)
+    def sets() -> None: ...
+
+    @ctx.on_update("really")
+    def really() -> str:
+        event.set()
+        return "set"
+
+    await event.wait()
+    return "over"
+
+
 @durable.workflow
 async def breaks_on_signal(ctx: Context) -> None:
     @ctx.on_signal("break")

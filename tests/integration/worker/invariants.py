@@ -9,8 +9,9 @@ from typing import Any
 
 from django_durable.client import WorkflowHandle
 from django_durable.history import events
+from django_durable.history.replies import ANSWERED
 from django_durable.history.status import CLOSED
-from django_durable.models import ActivityOutcome, ActivityTask, Dispatch, InboxMessage, WorkflowRun
+from django_durable.models import ActivityOutcome, ActivityTask, Dispatch, InboxMessage, Update, WorkflowRun
 from django_durable.store import history
 
 ENDINGS = tuple(kind.__name__ for kind in events.CLOSING)
@@ -38,6 +39,7 @@ def assert_all_invariants(handles: Iterable[WorkflowHandle[Any]]) -> None:
 def _assert_answers_fit(recorded: list[events.Recorded]) -> None:
     """Every completion answers one schedule before it, and none is answered twice."""
     asked: dict[str, set[int]] = {"activity": set(), "timer": set()}
+    open_updates: set[str] = set()
     answered: Counter[tuple[str, int]] = Counter()
     for one in recorded:
         match one.event:
@@ -51,6 +53,11 @@ def _assert_answers_fit(recorded: list[events.Recorded]) -> None:
             case events.TimerFired(timer=sequence):
                 assert sequence in asked["timer"], f"{one} answers nothing"
                 answered["timer", sequence] += 1
+            case events.UpdateAccepted(id=update):
+                assert update not in open_updates, f"{one} is carried out twice"
+                open_updates.add(update)
+            case events.UpdateCompleted(id=update):
+                assert update in open_updates, f"{one} answers nothing"
     assert not [place for place, count in answered.items() if count > 1], "something was answered twice"
 
 
@@ -62,3 +69,11 @@ def _assert_nothing_left(run: WorkflowRun) -> None:
     for table in (Dispatch, InboxMessage, ActivityTask, ActivityOutcome):
         left = list(table.objects.filter(chain_id=run.chain_id))
         assert left == [], f"{table.__name__} rows of a closed run"
+    _assert_answered(run)
+
+
+def _assert_answered(run: WorkflowRun) -> None:
+    for update in Update.objects.filter(chain_id=run.chain_id):
+        assert update.state in ANSWERED, f"{update} is {update.state}, and its run is closed"
+        assert update.closed_at is not None
+        assert update.expires_at is not None
