@@ -17,7 +17,7 @@ from django_durable.models import WorkflowRun
 from django_durable.payloads import payload
 from django_durable.store import dispatch, history, runs
 
-INTERNAL = ("input", "error_traceback", "error_cause", "blocked", "open_handlers", "unhandled_signals")
+INTERNAL = ("input", "error_traceback", "error_cause", "blocked")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +44,8 @@ class WorkflowStatus:
     error_traceback: str | None = None
     error_cause: dict[str, Any] | None = None
     blocked: dict[str, Any] | None = None
-    open_handlers: tuple[str, ...] = ()
-    unhandled_signals: tuple[str, ...] = ()
+    open_handlers: list[str] = field(default_factory=list)
+    unhandled_signals: list[str] = field(default_factory=list)
     input: Any = None
 
     @property
@@ -105,8 +105,8 @@ def status_of(run: WorkflowRun) -> WorkflowStatus:
         error_traceback=failure.traceback if failure else None,
         error_cause=msgspec.to_builtins(failure.cause) if failure and failure.cause else None,
         blocked=msgspec.structs.asdict(block) if block else None,
-        open_handlers=waits.handlers if waits else (),
-        unhandled_signals=waits.signals if waits else (),
+        open_handlers=list(waits.handlers) if waits else [],
+        unhandled_signals=list(waits.signals) if waits else [],
         input=plain(run.input),
     )
 

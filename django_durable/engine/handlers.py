@@ -267,7 +267,7 @@ class Handlers:
         """The open handlers that the run waits for: its body has ended, or asked for their end."""
         if self._main is None or not self.open or not (self._main.done() or self._waiters):
             return []
-        return [call.task.get_name() for call in self.open.values()]  # type: ignore[attr-defined]
+        return [call.handler.what for call in self.open.values()]
 
     def describe(self, future: asyncio.Future[Any]) -> str | None:
         """What a wait for ``future`` is, if it is one for handlers."""
