@@ -246,9 +246,10 @@ class Durable:
     async def aupdate_workflow(
         self, workflow_id: str, update: str | UpdateDefinition | UpdateMessage, /, *args: Any, **kwargs: Any
     ) -> Any:
-        """``update_workflow`` for async code. No thread waits meanwhile."""
         message = updates.as_message(update, args, kwargs)
         return await _client().aupdate_workflow(workflow_id, message, UpdateOptions())
+
+    aupdate_workflow.__doc__ = update_workflow.__doc__
 
     def cancel_workflow(self, workflow_id: str, reason: str = "") -> bool:
         """Ask the open run to end, so that it can clean up. False: it had ended. Raises ``WorkflowNotFound``."""

@@ -367,6 +367,7 @@ def test_the_service_verbs_have_async_twins() -> None:
         "start_workflow",
         "start_workflows",
         "terminate_workflow",
+        "update_workflow",
     ]
     for name in verbs:
         twin = getattr(Durable, f"a{name}")
