@@ -22,6 +22,7 @@ from django_durable.definitions import workflow as workflows
 from django_durable.definitions.activity import ActivityChanges, ActivityDefinition, ActivityOptions
 from django_durable.definitions.current import CurrentActivity
 from django_durable.definitions.reference import ActivityReference, WorkflowReference
+from django_durable.definitions.retry import Retry
 from django_durable.definitions.schedule import DeclaredSchedule, Schedule
 from django_durable.definitions.signal import SignalDefinition, SignalMessage, as_message
 from django_durable.definitions.update import UpdateDefinition, UpdateMessage, UpdateOptions
@@ -49,6 +50,7 @@ class WorkflowDeclaration(TypedDict, total=False):
     on_reuse: OnReuse
     execution_timeout: timedelta | None
     run_timeout: timedelta | None
+    retry: Retry | None
 
 
 DECLARED = frozenset(WorkflowDeclaration.__annotations__)

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django_durable import instrumentation, transports
 from django_durable.client import ending, handle
+from django_durable.definitions import stored_retry
 from django_durable.definitions.workflow import WorkflowCall, WorkflowDefinition
 from django_durable.exceptions import DurableError, WorkflowAlreadyStarted
 from django_durable.history import events
@@ -78,6 +79,7 @@ def _new_run(definition: WorkflowDefinition[..., Any], args: tuple[Any, ...], kw
         start_at=options.start_at,
         execution_timeout=options.execution_timeout,
         run_timeout=options.run_timeout,
+        retry=stored_retry.dump(options.retry) if options.retry is not None else None,
         started=events.RunStarted(
             input=definition.encode_input(args, kwargs), seed=secrets.randbits(63), python=PYTHON
         ),

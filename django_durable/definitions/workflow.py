@@ -14,6 +14,7 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypedDict, Typ
 
 from django_durable.definitions import function as functions
 from django_durable.definitions import options as checks
+from django_durable.definitions.retry import Retry
 from django_durable.exceptions import DefinitionError
 from django_durable.payloads.payload import Payload
 from django_durable.payloads.signature import POSITIONAL, Arguments, CallSignature, signature_of
@@ -25,7 +26,6 @@ OnConflict = Literal["fail", "use_existing", "terminate_existing"]
 OnReuse = Literal["allow", "allow_if_failed", "reject"]
 
 LATER = {
-    "retry": "Use the retry of its activities.",
     "subject": "Put the object's key into workflow_id.",
     "attributes": "Keep them in a table of your own.",
     "label": "Put it into workflow_id.",
@@ -56,6 +56,8 @@ class WorkflowOptions:
     """From the start until the whole chain must have ended, a delay and the retries included; None: any time."""
     run_timeout: timedelta | None = None
     """How long each run of the chain may take, from its beginning; None: any time."""
+    retry: Retry | None = None
+    """How a failed run is followed by another one with the same arguments; None: not at all."""
 
 
 class WorkflowChanges(TypedDict, total=False):
@@ -70,6 +72,7 @@ class WorkflowChanges(TypedDict, total=False):
     start_at: datetime | None
     execution_timeout: timedelta | None
     run_timeout: timedelta | None
+    retry: Retry | None
 
 
 VERSION_LIMIT = 64  # characters
@@ -169,6 +172,7 @@ class WorkflowDefinition(Generic[P, R]):
         Raises ``OptionNotSupported`` for options of a later release, ``DefinitionError`` for unknown or wrong ones.
         """
         checks.check_names(options, known=KNOWN, later=LATER, owner=f"Workflow {self.name}")
+        _check_predicate(self, options.get("retry"))
         changed = copy.copy(self)
         changed._options = replace(self._options, **options)
         _check_options(changed)
@@ -221,7 +225,21 @@ def _check_options(definition: WorkflowDefinition[Any, Any]) -> None:
     for name in ("execution_timeout", "run_timeout"):
         if (limit := getattr(options, name)) is not None:
             checks.check_duration(limit, name=name, owner=owner)
+    if options.retry is not None and not isinstance(options.retry, Retry):
+        raise DefinitionError(f"{owner}: retry must be a Retry or None, not {options.retry!r}.")
     _check_beginning(options, owner)
+
+
+def _check_predicate(definition: WorkflowDefinition[Any, Any], retry: Retry | None) -> None:
+    """A predicate is code: the worker that asks it finds it in the declaration, not in a stored row."""
+    if not isinstance(retry, Retry) or retry.when is None:
+        return
+    declared = definition.options.retry
+    if declared is None or retry.when is not declared.when:
+        raise DefinitionError(
+            f"Workflow {definition.name}: Retry(when=...) belongs into the decorator. The run may fail in another "
+            f"process, which cannot get a function from using()."
+        )
 
 
 def _check_beginning(options: WorkflowOptions, owner: str) -> None:

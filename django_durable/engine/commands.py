@@ -139,12 +139,15 @@ class CompleteRun(Command):
 class FailRun(Command):
     failure: Failure
     unhandled: tuple[str, ...] = ()
+    signals: tuple[events.CarriedSignal, ...] = ()  # left to the next run, if it is tried again
+    error: BaseException | None = None  # for the policy that decides on that
 
     def matches(self, event: events.Event) -> bool:
         return isinstance(event, events.RunFailed)
 
-    def event(self) -> events.RunFailed:
-        return events.RunFailed(failure=self.failure, unhandled=self.unhandled)
+    def event(self, *, run_id: UUID | None = None) -> events.RunFailed:
+        unhandled = self.unhandled if run_id is None else ()
+        return events.RunFailed(failure=self.failure, unhandled=unhandled, run_id=run_id)
 
 
 class ContinueAsNew(Command):

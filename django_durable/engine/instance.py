@@ -118,6 +118,16 @@ class Instance:
     # Looking
 
     @property
+    def beginning(self) -> events.RunStarted:
+        """The run's first event."""
+        return self._running.beginning
+
+    @property
+    def was_asked_to_end(self) -> bool:
+        """Whether a request to cancel has reached the run."""
+        return self._reason is not None
+
+    @property
     def tainted(self) -> bool:
         """Whether code that may only look has changed something, so that a replay must take this instance's place."""
         return self._state is not None and self._state.recorder.tainted

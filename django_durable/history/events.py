@@ -132,6 +132,7 @@ class RunCompleted(Event, frozen=True):
 class RunFailed(Event, frozen=True):
     failure: Failure
     unhandled: tuple[str, ...] = ()
+    run_id: UUID | None = None  # of the next run, if it is tried again
 
 
 class RunCancelled(Event, frozen=True):

@@ -26,7 +26,7 @@ class Claimed(NamedTuple):
 
     ``claimed_at`` tells claims of the same epoch apart: a server that crashed may have forgotten the one before, and
     made it again for somebody else. ``after`` is the moment of the claim before this one. ``expired``: the deadline
-    had passed when the chain was claimed.
+    had passed when the chain was claimed. ``retry``: the policy by which the run is tried again if it fails.
     """
 
     chain_id: UUID
@@ -40,6 +40,7 @@ class Claimed(NamedTuple):
     claimed_at: datetime
     after: datetime | None
     deadline: datetime | None
+    retry: str | None
     expired: bool
 
     def follows(self, earlier: Claimed) -> bool:
@@ -129,7 +130,8 @@ SET owner = %s, epoch = chain.epoch + 1, claimed_at = {{now}}, started_at = COAL
 FROM due JOIN {WorkflowRun._meta.db_table} AS run ON run.id = due.run_id
 WHERE chain.chain_id = due.chain_id
 RETURNING chain.chain_id, chain.run_id, chain.epoch, definition, chain.queue, hold, recoveries, run.workflow_id,
-    chain.claimed_at, due.claimed_at, chain.deadline, COALESCE(chain.deadline <= {{now}}, false)
+    chain.claimed_at, due.claimed_at, chain.deadline, run.retry,
+    COALESCE(chain.deadline <= {{now}}, false)
 """
 
 
@@ -143,9 +145,9 @@ def _claim_at_once(worker: int, found: DispatchQuerySet, limit: int) -> list[tup
 
 
 def _claim_each(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[Any, ...]]:
-    names = WorkflowRun.objects.filter(pk=OuterRef("run_id")).values("workflow_id")
+    run = WorkflowRun.objects.filter(pk=OuterRef("run_id"))
     claimed = list(
-        found.annotate(name=Subquery(names)).values_list(
+        found.annotate(name=Subquery(run.values("workflow_id")), policy=Subquery(run.values("retry"))).values_list(
             "pk",
             "run_id",
             F("epoch") + 1,
@@ -156,6 +158,7 @@ def _claim_each(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[
             "name",
             "claimed_at",
             "deadline",
+            "policy",
         )[:limit]
     )
     now = clock.read()
@@ -165,7 +168,10 @@ def _claim_each(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[
         claimed_at=now,
         started_at=Coalesce("started_at", now),
     )
-    return [(*row, now, after, deadline, deadline is not None and deadline <= now) for *row, after, deadline in claimed]
+    return [
+        (*row, now, after, deadline, retry, deadline is not None and deadline <= now)
+        for *row, after, deadline, retry in claimed
+    ]
 
 
 def has_suspects(level: levels.Level) -> bool:

@@ -199,8 +199,10 @@ class Drainer:
         run.draft.ending = self._ending(run, Status.COMPLETED, result=payload.dump(command.result))
 
     def _fail(self, run: OwnedRun, command: commands.FailRun, drain: Drain) -> None:
-        self._note(run, command, command.event(), drain)
-        run.draft.ending = self._ending(run, Status.FAILED, failure=msgspec.json.encode(command.failure).decode())
+        follows = successors.retried(run, command)
+        self._note(run, command, command.event(run_id=follows.run_id if follows else None), drain)
+        failure = msgspec.json.encode(command.failure).decode()
+        run.draft.ending = self._ending(run, Status.FAILED, failure=failure, follows=follows)
 
     def _cancelled(self, run: OwnedRun, command: commands.CancelRun, drain: Drain) -> None:
         self._note(run, command, command.event(), drain)

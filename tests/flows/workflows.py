@@ -9,7 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from django_durable import ActivityError, Context, durable
+from django_durable import ActivityError, ApplicationError, Context, Retry, RetryAfter, durable
 from tests.flows import activities
 
 approved = durable.signal("approved", str)
@@ -442,3 +442,67 @@ async def grows(ctx: Context) -> int:
     while await ctx.wait_signal(approved) != "stop":
         pass
     return ctx.info.events
+
+
+SOON = Retry(max_attempts=3, initial_interval=timedelta(milliseconds=20), jitter=False)
+
+
+@durable.workflow(retry=SOON)
+async def fails_at_first(ctx: Context, times: int) -> list[Any]:
+    """Fails that many times, with an effect in each run."""
+    await ctx.activity(activities.record_once, "tried", f"{ctx.info.workflow_id}/{ctx.info.attempt}")
+    if ctx.info.attempt <= times:
+        raise ValueError(f"try {ctx.info.attempt}")
+    return [ctx.info.attempt, str(ctx.info.continued_from)]
+
+
+@durable.workflow
+async def fails_with(ctx: Context, type: str, non_retryable: bool = False) -> int:
+    if ctx.info.attempt == 1:
+        raise ApplicationError("refused", type=type, non_retryable=non_retryable)
+    return ctx.info.attempt
+
+
+@durable.workflow(retry=SOON)
+async def fails_with_its_activity(ctx: Context, key: str) -> None:
+    await ctx.activity(activities.fail_for_good, key)
+
+
+@durable.workflow(retry=SOON)
+async def says_when_to_try_again(ctx: Context) -> int:
+    if ctx.info.attempt == 1:
+        raise RetryAfter("not yet", delay=timedelta(milliseconds=10))
+    return ctx.info.attempt
+
+
+@durable.workflow(retry=Retry(when=lambda error: "once more" in str(error), initial_interval=timedelta(0)))
+async def fails_as_told(ctx: Context, word: str) -> int:
+    if ctx.info.attempt == 1:
+        raise ValueError(word)
+    return ctx.info.attempt
+
+
+@durable.workflow(retry=SOON)
+async def fails_after_a_signal(ctx: Context) -> list[str]:
+    word = await ctx.wait_signal(approved)
+    if word == "fail":
+        raise ValueError("told to")
+    return [word, await ctx.wait_signal(approved)]
+
+
+@durable.workflow(retry=SOON)
+async def fails_when_cancelled(ctx: Context) -> None:
+    try:
+        await ctx.sleep(timedelta(hours=1))
+    except asyncio.CancelledError:
+        raise ValueError("the cleanup failed") from None
+
+
+@durable.workflow(retry=SOON)
+async def fails_after_going_on(ctx: Context, done: int) -> list[int]:
+    """Fails once in each piece of work."""
+    if ctx.info.attempt == 1:
+        raise ValueError(f"piece {done}")
+    if done == 2:
+        return [done, ctx.info.attempt]
+    ctx.continue_as_new(done + 1)

@@ -250,6 +250,8 @@ def test_workflow_options_of_later_releases_are_refused_by_name(option: str) -> 
         (process, {"start_at": datetime(2030, 1, 1)}, "needs a time zone"),
         (process, {"start_at": datetime(2030, 1, 1, tzinfo=UTC), "start_delay": timedelta(1)}, "exclude each other"),
         (process, {"run_timeout": timedelta(0)}, "longer than zero"),
+        (process, {"retry": 3}, "must be a Retry or None"),
+        (process, {"retry": Retry(when=bool)}, "belongs into the decorator"),
         (process, {"execution_timeout": 60}, "timedelta"),
     ],
 )
