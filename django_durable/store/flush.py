@@ -110,7 +110,9 @@ def _lock_ends(worker: int, writes: list[RunWrite], result: Result) -> list[RunW
     if not wanted:
         return writes
     open_ = {write.chain_id for write in writes if write.goes_on}
-    had = dispatch.locked_for_end(wanted - open_) | dispatch.locked_for_end(open_, against_senders=False)
+    had = dispatch.locked_for_end(wanted - open_)
+    if open_:
+        had |= dispatch.locked_for_end(open_, against_senders=False)
     there = dispatch.existing(wanted - had.keys()) if len(had) < len(wanted) else set()
     ending = [write.chain_id for write in writes if write.ending and write.ending.follows is None]
     waiting = inbox.read([chain for chain in ending if chain in had])
