@@ -44,6 +44,7 @@ class WorkflowDeclaration(TypedDict, total=False):
 
     name: str
     version: str
+    default: bool
     queue: str
     priority: int
     on_conflict: OnConflict
@@ -110,7 +111,9 @@ class Durable:
     def workflow(self, function: Any = None, /, **options: Any) -> Any:
         """Declare an ``async def`` of a ``Context`` and its own arguments as a workflow.
 
-        ``name`` defaults to ``<app_label>.<function name>``. Raises ``DefinitionError`` for what could not work.
+        ``name`` defaults to ``<app_label>.<function name>``. Several versions of one name may be declared: starts by
+        name take the last, or the one with ``default=True``, and runs stay with theirs. Raises ``DefinitionError``
+        for what could not work.
         """
         declare = functools.partial(self._declare_workflow, options)
         return declare if function is None else declare(function)
@@ -185,9 +188,12 @@ class Durable:
         """Declare an update. Calling it makes a message; to send one: ``update_workflow``."""
         return UpdateDefinition(name)
 
-    def workflow_named(self, name: str) -> WorkflowDefinition[..., Any]:
-        """The workflow that is registered as ``name``; it is looked up when first used."""
-        return WorkflowReference(name, self.registry)
+    def workflow_named(self, name: str, version: str | None = None) -> WorkflowDefinition[..., Any]:
+        """The workflow that is registered as ``name``; it is looked up when first used.
+
+        ``version`` None: the one marked as the default, or else the last that was registered.
+        """
+        return WorkflowReference(name, self.registry, wanted=version)
 
     def activity_named(self, name: str) -> ActivityDefinition[..., Any]:
         """The activity that is registered as ``name``; it is looked up when first used."""
@@ -291,11 +297,12 @@ class Durable:
     def _declare_workflow(self, options: dict[str, Any], function: Any) -> WorkflowDefinition[..., Any]:
         checks.check_names(options, known=DECLARED, later=workflows.LATER, owner="@durable.workflow")
         given = dict(options)
-        name, version = given.pop("name", None), given.pop("version", "")
+        name, version, default = given.pop("name", None), given.pop("version", ""), given.pop("default", False)
         definition: WorkflowDefinition[..., Any] = WorkflowDefinition(
             function,
             name=self._name_of(function, name, "durable.workflow"),
             version=version,
+            default=default,
             options=WorkflowOptions(**given),
         )
         self.registry.add_workflow(definition)

@@ -169,7 +169,7 @@ class WorkflowHandle(Generic[R]):
         definition = self._definition
         if definition is None:
             try:
-                definition = registry.workflow(run.name)
+                definition = registry.workflow(run.name, run.version)
             except UnknownDefinition:
                 return reading.plain(run.result)
         return definition.decode_result(stored)

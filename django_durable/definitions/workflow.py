@@ -98,18 +98,22 @@ class WorkflowDefinition(Generic[P, R]):
         *,
         name: str,
         version: str = "",
+        default: bool = False,
         options: WorkflowOptions | None = None,
     ) -> None:
         """Declare ``function`` under ``name``. Raises ``DefinitionError`` for what could not work.
 
-        Workers take only runs whose name and ``version`` they have.
+        Workers take only runs whose name and ``version`` they have. ``default``: of several versions, starts by name
+        take this one.
         """
         functions.check_declarable(function, decorator="durable.workflow")
         checks.check_text(name, what="The name of a workflow")
         checks.check_text(version, what=f"Workflow {name}: version", limit=VERSION_LIMIT, empty=True)
+        checks.check_flag(default, name="default", owner=f"Workflow {name}")
         _check_shape(function, name)
         self._name = name
         self._version = version
+        self._is_default = default
         self._function = function
         self._options = options or WorkflowOptions()
         self._signature = CallSignature(function, name=name, skip=1)
@@ -137,9 +141,14 @@ class WorkflowDefinition(Generic[P, R]):
         return self._version
 
     @property
+    def is_default(self) -> bool:
+        """Whether starts by name take this version, whatever is registered after it."""
+        return self._is_default
+
+    @property
     def key(self) -> str:
-        """Name and version as one text, under which workers find their runs. No name can contain the separator."""
-        return f"{self.name}\t{self.version}" if self.version else self.name
+        """Name and version as one text, under which workers find their runs."""
+        return key_of(self.name, self.version)
 
     @property
     def function(self) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]:
@@ -198,6 +207,11 @@ class WorkflowDefinition(Generic[P, R]):
         """What the workflow returned. Raises ``PayloadError``."""
         result: R = self.signature.decode_result(payload)
         return result
+
+
+def key_of(name: str, version: str) -> str:
+    """Name and version as one text. No name can contain the separator."""
+    return f"{name}\t{version}" if version else name
 
 
 def _check_shape(function: Callable[..., Any], name: str) -> None:

@@ -125,6 +125,18 @@ class CompleteUpdate(Command):
         return events.UpdateCompleted(id=self.id, result=self.result, failure=self.failure)
 
 
+class MarkPatch(Command):
+    """Asked for by live code only: a replay looks the marker up."""
+
+    id: str
+
+    def matches(self, event: events.Event) -> bool:
+        return isinstance(event, events.PatchMarked) and event.id == self.id
+
+    def event(self) -> events.PatchMarked:
+        return events.PatchMarked(id=self.id)
+
+
 class CompleteRun(Command):
     result: Payload
     unhandled: tuple[str, ...] = ()

@@ -163,6 +163,21 @@ class Context:
         self._state.loop.gate()
         return typing.cast("T", self._state.values.side_effect(function))
 
+    def patched(self, id: str) -> bool:
+        """Whether the run takes the new branch of a change of its code: True for runs that had not come here before.
+
+        ``if ctx.patched("check stock first"): <new code> else: <old code>``. The answer stays the same for a run. Once
+        ``manage.py durable_versions`` says that no open run needs the old branch, leave ``deprecate_patch`` in its
+        place, and later nothing.
+        """
+        self._state.loop.gate()
+        return self._state.patches.patched(id)
+
+    def deprecate_patch(self, id: str) -> None:
+        """The old branch of ``patched(id)`` is gone. New runs keep the marker for workers that still have both."""
+        self._state.loop.gate()
+        self._state.patches.patched(id)
+
     @property
     def log(self) -> WorkflowLog:
         """A logger that is silent while replaying."""

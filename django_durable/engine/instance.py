@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from django_durable.definitions.workflow import WorkflowDefinition
-from django_durable.engine import eviction, lines, reading, replay, stack, words
+from django_durable.engine import eviction, lines, patches, reading, replay, stack, words
 from django_durable.engine.closing import closing_command
 from django_durable.engine.commands import Command
 from django_durable.engine.context import Context
@@ -38,7 +38,18 @@ class Instance:
     evicted, closed or not: it may hold code that has not ended.
     """
 
-    __slots__ = ("_main", "_reason", "_state", "closed", "definition", "info", "last_time", "sequence", "size")
+    __slots__ = (
+        "_main",
+        "_marked",
+        "_reason",
+        "_state",
+        "closed",
+        "definition",
+        "info",
+        "last_time",
+        "sequence",
+        "size",
+    )
 
     last_time: datetime
     """Time of the last event; unset before the first."""
@@ -52,20 +63,23 @@ class Instance:
         """Whether the run has ended."""
         self.size = 0
         """Characters of the stored history. Who stores what was applied adds to it."""
+        self._marked: frozenset[str] | None = frozenset()
         self._state: RunState | None = None
         self._main: Task | None = None
         self._reason: str | None = None  # of the request to cancel, once there was one
 
     # Events
 
-    def replay(self, history: Iterable[Recorded]) -> Drain | None:
-        """Bring the run to where its history ends.
+    def replay(self, history: Sequence[Recorded], *, touch: Callable[[], None] = lambda: None) -> Drain | None:
+        """Bring the run to where its history ends. ``touch`` is called before each step.
 
         A history that is only RunStarted is applied live: the Drain is returned, and remains to be written. Raises
         ``NonDeterminismError`` if the code does not repeat what history holds, ``DurableError`` for what is none.
         """
+        self._marked = patches.marked(history)
         before: tuple[Recorded, list[Recorded]] | None = None
         for drain in replay.drains(history):
+            touch()
             if before is not None:
                 self._repeat(*before)
             before = drain
@@ -82,6 +96,7 @@ class Instance:
         without anything coming of it. Raises what ``replay`` raises.
         """
         repeatable = [one for one in history if events.ended_from_outside(one.event) is None]
+        self._marked = patches.marked(repeatable) if len(repeatable) > 1 else None
         for input, commands in replay.drains(repeatable):
             if len(repeatable) == 1:
                 self._glimpse(input)
@@ -225,7 +240,7 @@ class Instance:
         event = input.event
         if self._state is None:
             assert isinstance(event, events.RunStarted)
-            self._state = RunState(self.definition, self.info, input, event)
+            self._state = RunState(self.definition, self.info, input, event, marked=self._marked)
         state = self._state
         self.sequence = input.sequence
         self.last_time = input.time

@@ -12,6 +12,7 @@ from django_durable.engine.handlers import Handlers
 from django_durable.engine.info import Info, RunInfo
 from django_durable.engine.log import WorkflowLog
 from django_durable.engine.loop import DeterministicLoop, microseconds
+from django_durable.engine.patches import Patches
 from django_durable.engine.recorder import Recorder
 from django_durable.engine.signals import Signals
 from django_durable.engine.timers import Timer
@@ -32,6 +33,7 @@ class RunState:
         "input",
         "log",
         "loop",
+        "patches",
         "recorder",
         "signals",
         "values",
@@ -43,7 +45,10 @@ class RunState:
         info: RunInfo,
         started: events.Recorded,
         beginning: events.RunStarted,
+        *,
+        marked: frozenset[str] | None,
     ) -> None:
+        """``marked``: the patches whose markers stand in the history; None: nothing is recorded, all are taken."""
         seed = beginning.seed
         self.info = info
         self.beginning = beginning
@@ -56,6 +61,7 @@ class RunState:
         self.signals = Signals()
         self.activities = Activities(self.loop, self.recorder, key=info.run_id.hex)
         self.values = Values(seed, self.recorder)
+        self.patches = Patches(self.recorder, marked)
         self.log = WorkflowLog(info, self._silent)
         self.handlers = Handlers(self.loop, self.recorder, self.signals, self.log)
         self.continuing = Continuing(definition, self.loop, self.recorder)

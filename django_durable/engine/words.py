@@ -58,6 +58,7 @@ _EVENTS: dict[type[events.Event], Callable[[Any], str]] = {
     events.SignalRejected: lambda event: f"the rejection of signal {event.name}",
     events.UpdateAccepted: lambda event: f"update {event.name} with {_payload(event.input)}",
     events.UpdateCompleted: lambda event: f"the reply to update {event.id}: {_reply(event)}",
+    events.PatchMarked: lambda event: f"the marker of patch {event.id}",
     events.CancelRequested: lambda event: "a request to cancel",
     events.RunStarted: lambda event: f"the start with {_payload(event.input)}",
     events.RunCompleted: lambda event: f"the run to complete with {_payload(event.result)}",

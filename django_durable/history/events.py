@@ -124,6 +124,12 @@ class UpdateCompleted(Event, frozen=True):
     failure: Failure | None = None
 
 
+class PatchMarked(Event, frozen=True):
+    """The run has taken the new branch of a patch. Code that no longer asks for the patch skips it."""
+
+    id: str
+
+
 class RunCompleted(Event, frozen=True):
     result: Payload
     unhandled: tuple[str, ...] = ()  # names of signals that nobody waited for
@@ -201,6 +207,7 @@ TYPES: dict[str, type[Event]] = {
         SideEffectRecorded,
         SignalRejected,
         UpdateCompleted,
+        PatchMarked,
         RunCompleted,
         RunFailed,
         RunCancelled,

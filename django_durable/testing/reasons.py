@@ -35,7 +35,7 @@ def why_it_waits(workflow_id: str, run_id: UUID) -> str:
 
 def _wanted(run: WorkflowRun) -> str:
     try:
-        definition = registry.workflow(run.name)
+        definition = registry.workflow(run.name, run.version)
     except UnknownDefinition:
         return f"a definition of {run.name} in this process"
     info = RunInfo(workflow_id=run.workflow_id, run_id=run.pk, chain_id=run.chain_id, name=run.name, queue=run.queue)

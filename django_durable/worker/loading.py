@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -111,7 +111,7 @@ class Loader:
     def _replay(self, run: OwnedRun, recorded: Sequence[events.Recorded]) -> Loaded:
         try:
             with self._watchdog.watching(run):
-                first: Drain | None = run.instance.replay(self._touching(recorded))
+                first: Drain | None = run.instance.replay(recorded, touch=self._watchdog.touch)
             run.noted = run.instance.lingering() if first is None else None
             if first is not None:
                 self._drainer.record(run, first)
@@ -119,11 +119,6 @@ class Loader:
             self._watchdog.leave()
             return Loaded(run, error, self._watchdog.where)
         return Loaded(run)
-
-    def _touching(self, recorded: Iterable[events.Recorded]) -> Iterator[events.Recorded]:
-        for one in recorded:
-            self._watchdog.touch()
-            yield one
 
     # What was in flight
 

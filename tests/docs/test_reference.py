@@ -75,7 +75,11 @@ def test_everything_that_an_activity_knows_of_itself_is_listed():
 
 
 def test_every_option_of_a_workflow_is_listed():
-    assert names("workflows.md", under="## Options") == (workflow.KNOWN - {"workflow_id"}) | {"name", "version"}
+    assert names("workflows.md", under="## Options") == (workflow.KNOWN - {"workflow_id"}) | {
+        "name",
+        "version",
+        "default",
+    }
 
 
 @pytest.mark.parametrize(

@@ -506,3 +506,25 @@ async def fails_after_going_on(ctx: Context, done: int) -> list[int]:
     if done == 2:
         return [done, ctx.info.attempt]
     ctx.continue_as_new(done + 1)
+
+
+@durable.workflow(name="flows.edition", version="1", default=True)
+async def first_edition(ctx: Context) -> str:
+    word = await ctx.wait_signal(approved)
+    return f"first {word}"
+
+
+@durable.workflow(name="flows.edition", version="2")
+async def second_edition(ctx: Context) -> str:
+    word = await ctx.wait_signal(approved)
+    return f"second {word}"
+
+
+@durable.workflow
+async def amended(ctx: Context) -> list[str]:
+    """Its code of today has a step that its code of ``_versions["amended"] = "before"`` does not have."""
+    seen = [await ctx.activity(activities.repeat, "one")]
+    if _versions.get("amended") != "before" and ctx.patched("two"):
+        seen.append(await ctx.activity(activities.repeat, "two"))
+    seen.append(await ctx.wait_signal(approved))
+    return seen

@@ -105,6 +105,12 @@ def continues(run: Run) -> None:
     run.complete("three")
 
 
+def patched(run: Run) -> None:
+    run.complete("first")
+    for label in ("left 0", "right 0", "right 1", "left 1"):
+        run.complete(label)
+
+
 STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
     "order": (order, (7,)),
     "limits": (limits, ()),
@@ -116,6 +122,7 @@ STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
     "handles": (handles, ()),
     "updated": (updated, ()),
     "update_cut_short": (update_cut_short, ()),
+    "patched": (patched, ()),
 }
 
 

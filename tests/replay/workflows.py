@@ -180,3 +180,13 @@ async def continues(ctx: Context, number: int) -> None:
     await ctx.activity(WORK, await ctx.wait_signal("word"))
     await ctx.wait_signal("end")
     ctx.continue_as_new(number + 1)
+
+
+@_workflow
+async def patched(ctx: Context) -> list[str]:
+    seen = [await ctx.activity(WORK, "first")]
+    for number in range(2):
+        if ctx.patched("twice"):
+            seen += await asyncio.gather(ctx.activity(WORK, f"left {number}"), ctx.activity(WORK, f"right {number}"))
+    ctx.deprecate_patch("settled")
+    return seen
