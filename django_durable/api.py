@@ -240,6 +240,15 @@ class Durable:
         """
         _client().signal_workflow(workflow_id, as_message(signal, payload))
 
+    def query_workflow(self, workflow_id: str, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Ask the latest run of ``workflow_id``, open or closed. Needs no worker: its history is replayed here.
+
+        Raises ``WorkflowNotFound``, ``QueryFailed`` if it has no handler of that name or the handler raises,
+        ``NonDeterminismError`` if this process's code does not repeat the history, and ``WouldWaitForever`` inside an
+        open transaction.
+        """
+        return _client().query_workflow(workflow_id, name, args, kwargs)
+
     def update_workflow(
         self, workflow_id: str, update: str | UpdateDefinition | UpdateMessage, /, *args: Any, **kwargs: Any
     ) -> Any:
@@ -291,6 +300,7 @@ class Durable:
     aget_workflow = _twin(get_workflow)
     aget_workflow_status = _twin(get_workflow_status)
     asignal_workflow = _twin(signal_workflow)
+    aquery_workflow = _twin(query_workflow)
     acancel_workflow = _twin(cancel_workflow)
     aterminate_workflow = _twin(terminate_workflow)
 

@@ -19,6 +19,7 @@
     │   └── WorkflowTimedOut
     ├── UpdateRejected                 the workflow refused an update: nothing has happened
     ├── UpdateFailed                   the handler of an update raised, or its run ended
+    ├── QueryFailed                    a query has no handler, or its handler raised
     ├── WouldWaitForever               a waiting verb inside an open ``atomic()``
     │   └── WaitsInVain                in a test: what a run waits for does not come
     ├── NonDeterminismError            code asked for something else than history holds
@@ -159,6 +160,22 @@ class UpdateFailed(_UpdateError):
 
     ``type`` and ``message`` are those of the exception.
     """
+
+
+class QueryFailed(DurableError):
+    """A query could not be answered: the workflow has no handler for it, or the handler raised or took too long.
+
+    ``type`` is the name of the handler's exception, empty if there is none; ``cause`` the exception itself.
+    """
+
+    def __init__(self, message: str, *, type: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.type = type
+
+    @property
+    def cause(self) -> BaseException | None:
+        return self.__cause__
 
 
 class WouldWaitForever(DurableError):

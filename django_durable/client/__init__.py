@@ -3,15 +3,18 @@
 from django_durable.client.ending import cancel_workflow, terminate_workflow
 from django_durable.client.handle import WorkflowHandle, get_workflow
 from django_durable.client.messaging import signal_workflow
+from django_durable.client.querying import query_workflow
 from django_durable.client.reading import HistoryEntry, WorkflowStatus, get_workflow_status
 from django_durable.client.scheduling import ScheduleHandle, ScheduleStatus, create_schedule, get_schedule
 from django_durable.client.starting import start_workflow, start_workflows
 from django_durable.client.updating import aupdate_workflow, update_workflow
+from django_durable.engine.stack import StackEntry
 
 __all__ = [
     "HistoryEntry",
     "ScheduleHandle",
     "ScheduleStatus",
+    "StackEntry",
     "WorkflowHandle",
     "WorkflowStatus",
     "aupdate_workflow",
@@ -20,6 +23,7 @@ __all__ = [
     "get_schedule",
     "get_workflow",
     "get_workflow_status",
+    "query_workflow",
     "signal_workflow",
     "start_workflow",
     "start_workflows",

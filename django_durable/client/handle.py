@@ -13,13 +13,14 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from django_durable.client import ending, messaging, reading, updating, waiting
+from django_durable.client import ending, messaging, querying, reading, updating, waiting
 from django_durable.definitions import options as checks
 from django_durable.definitions import update as updates
 from django_durable.definitions.registry import registry
 from django_durable.definitions.signal import SignalDefinition, SignalMessage, as_message
 from django_durable.definitions.update import UpdateChanges, UpdateDefinition, UpdateMessage, UpdateOptions
 from django_durable.definitions.workflow import WorkflowDefinition
+from django_durable.engine.stack import StackEntry
 from django_durable.exceptions import (
     UnknownDefinition,
     WorkflowCancelled,
@@ -115,6 +116,18 @@ class WorkflowHandle(Generic[R]):
         message = updates.as_message(update, args, kwargs)
         return await updating.aupdate_workflow(self.workflow_id, message, self._update_options, run_id=self.run_id)
 
+    def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Ask the workflow; its history is replayed here, so no worker is needed, open or closed.
+
+        Raises ``QueryFailed`` if it has no handler of that name, or the handler raises; ``NonDeterminismError`` if
+        the code of this process does not repeat the history; ``WouldWaitForever`` inside an open transaction.
+        """
+        return querying.query(self._run(), name, args, kwargs)
+
+    def stack(self) -> list[StackEntry]:
+        """Where each task of the workflow waits, and what for; found by a replay here. Empty once it has ended."""
+        return querying.stack(self._run())
+
     def cancel(self, reason: str = "") -> bool:
         """Ask the workflow to end. False: it had ended already."""
         return ending.cancel_workflow(self.workflow_id, reason, run_id=self.run_id)
@@ -128,6 +141,8 @@ class WorkflowHandle(Generic[R]):
         return reading.history_of(self.run_id)
 
     astatus = sync_to_async(status)
+    aquery = sync_to_async(query)
+    astack = sync_to_async(stack)
     asignal = sync_to_async(signal)
     acancel = sync_to_async(cancel)
     aterminate = sync_to_async(terminate)

@@ -108,7 +108,7 @@ class Instance:
         return reading.refusal(self._running, update)
 
     def answer(self, query: str, input: Payload) -> Any:
-        """What the handler of ``query`` returns. Raises ``LookupError``, or whatever the handler raises."""
+        """What the handler of ``query`` returns. Raises ``QueryFailed``, or whatever the handler raises."""
         return reading.answer(self._running, query, input)
 
     def accepts(self, event: Event) -> bool:

@@ -365,6 +365,7 @@ def test_the_service_verbs_have_async_twins() -> None:
         "cancel_workflow",
         "get_workflow",
         "get_workflow_status",
+        "query_workflow",
         "signal_workflow",
         "start_workflow",
         "start_workflows",

@@ -31,6 +31,8 @@ class Shared:
             assert (env.now() - before).total_seconds() < 60, "no time was skipped for the reply"
             assert handle.update("nap") is None
             assert (env.now() - before).total_seconds() >= 3_600
+            assert handle.query("count", "lamp", plus=1) == 3
+            assert [entry.waits_for for entry in handle.stack()] == ["asyncio Event.wait"]
             assert handle.update("check_out") == "thank you"
             assert handle.result() == {"lamp": 2}
             with pytest.raises(WorkflowClosed):
