@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from django_durable.client import interrupting, waiting
 from django_durable.definitions.registry import registry
-from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.info import RunInfo
 from django_durable.engine.instance import Instance
 from django_durable.engine.stack import StackEntry
 from django_durable.exceptions import (
     NonDeterminismError,
     QueryFailed,
-    UnknownDefinition,
     UnsupportedInWorkflow,
     WorkflowNotFound,
 )
-from django_durable.history.events import Recorded
 from django_durable.models import WorkflowRun
 from django_durable.payloads import arguments
 from django_durable.store import history, runs
@@ -53,12 +50,12 @@ def stack(run: WorkflowRun) -> list[StackEntry]:
 
 def _look(run: WorkflowRun, look: Callable[[Instance], T], *, what: str) -> T:
     """Replay the run up to where its history ends, and look at it. No step may take longer than STUCK_SECONDS."""
-    instance = Instance(_definition_of(run), _info_of(run))
+    instance = Instance(registry.workflow(run.name, run.version), _info_of(run))
     recorded = history.read([run.pk])[run.pk]
 
     def replay_and_look(touch: Callable[[], None]) -> T:
         try:
-            instance.look(_touching(recorded, touch))
+            instance.look(recorded, touch=touch)
             touch()
             return look(instance)
         finally:
@@ -73,22 +70,6 @@ def _look(run: WorkflowRun, look: Callable[[Instance], T], *, what: str) -> T:
         raise QueryFailed(f"{what} failed: {type(error).__name__}: {error}", type=type(error).__name__) from error
     finally:
         instance.evict()  # once more, in case that it was stopped just before
-
-
-def _touching(recorded: Iterable[Recorded], touch: Callable[[], None]) -> Iterator[Recorded]:
-    for one in recorded:
-        touch()
-        yield one
-
-
-def _definition_of(run: WorkflowRun) -> WorkflowDefinition[..., Any]:
-    definition = registry.workflow(run.name)
-    if definition.version != run.version:
-        raise UnknownDefinition(
-            f"Workflow {run.workflow_id!r} runs version {run.version!r} of {run.name}, but this process has version "
-            f"{definition.version!r}. Ask a process that has its code."
-        )
-    return definition
 
 
 def _info_of(run: WorkflowRun) -> RunInfo:

@@ -89,15 +89,16 @@ class Instance:
         self._repeat(*before)
         return None
 
-    def look(self, history: Iterable[Recorded]) -> None:
+    def look(self, history: Iterable[Recorded], *, touch: Callable[[], None] = lambda: None) -> None:
         """Bring the run to where its history ends, to be looked at and evicted: nothing can be applied afterwards.
 
         An end that came from outside is left out, and of a run that has only been started the first drain is run
-        without anything coming of it. Raises what ``replay`` raises.
+        without anything coming of it. ``touch`` is called before each step. Raises what ``replay`` raises.
         """
         repeatable = [one for one in history if events.ended_from_outside(one.event) is None]
         self._marked = patches.marked(repeatable) if len(repeatable) > 1 else None
         for input, commands in replay.drains(repeatable):
+            touch()
             if len(repeatable) == 1:
                 self._glimpse(input)
             else:
