@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,7 @@ import msgspec
 
 from django_durable.exceptions import WorkflowNotFound
 from django_durable.history import blocking, lingering
+from django_durable.history.events import Recorded
 from django_durable.history.failures import Failure
 from django_durable.history.status import OPEN, Status
 from django_durable.models import WorkflowRun
@@ -69,6 +71,14 @@ class HistoryEntry:
     data: dict[str, Any]
 
 
+class History(list[HistoryEntry]):
+    """The events of the run ``run_id``, in order."""
+
+    def __init__(self, run_id: UUID, entries: Iterable[HistoryEntry]) -> None:
+        super().__init__(entries)
+        self.run_id = run_id
+
+
 def get_workflow_status(workflow_id: str) -> WorkflowStatus:
     """The status of the latest run of ``workflow_id``. Raises ``WorkflowNotFound``."""
     run = runs.latest(workflow_id)
@@ -121,17 +131,18 @@ def plain(stored: str | None) -> Any:
     return None if stored is None else msgspec.json.decode(payload.load(stored).data)
 
 
-def history_of(run_id: UUID) -> list[HistoryEntry]:
+def history_of(run_id: UUID) -> History:
     """The events of a run, in order."""
-    return [
-        HistoryEntry(
-            sequence=recorded.sequence,
-            type=type(recorded.event).__name__,
-            time=recorded.time,
-            data=_readable(recorded.event),
-        )
-        for recorded in history.read([run_id])[run_id]
-    ]
+    return History(run_id, map(_entry_of, history.read([run_id])[run_id]))
+
+
+def _entry_of(recorded: Recorded) -> HistoryEntry:
+    return HistoryEntry(
+        sequence=recorded.sequence,
+        type=type(recorded.event).__name__,
+        time=recorded.time,
+        data=_readable(recorded.event),
+    )
 
 
 def _readable(event: msgspec.Struct) -> dict[str, Any]:

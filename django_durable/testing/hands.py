@@ -30,6 +30,10 @@ BUSY_PAUSE = 0.02  # seconds; before rows are tried again that another connectio
 BUSY_PATIENCE = 10.0
 
 
+class Killed(BaseException):
+    """A test lets the process die here, as far as the database can see."""
+
+
 class Hands:
     """One engine, its executor and its maintenance. After ``die`` or ``retire`` it is of no use any more."""
 

@@ -279,12 +279,14 @@ class Engine:
         result, refused = self._flusher.write([run.write() for run in group])
         if result.time is not None:
             self.time.update(result.time)
-        self.flushed += sum(len(run.draft.events) for run in group)
+        written = [run for run in group if result.verdicts.get(run.claimed.chain_id) is flush.Verdict.WRITTEN]
+        count = sum(len(run.draft.events) for run in written)
+        self.flushed += count
         instrumentation.send(
             instrumentation.flush_done,
             worker=self.worker,
-            runs=len(group),
-            events=sum(len(run.draft.events) for run in group),
+            runs=len(written),
+            events=count,
             seconds=time.monotonic() - started,
         )
         errors = {one.write.chain_id: one.error for one in refused}

@@ -162,3 +162,22 @@ def test_everything_about_schedules_is_listed():
     assert names("schedules.md", under="## Overlap") == set(OVERLAPS)
     assert names("schedules.md", under="## Looking and acting") == methods - twins
     assert names("schedules.md", under="`status()` has:") == field_names(ScheduleStatus)
+
+
+@pytest.mark.parametrize(
+    ("command", "page", "under"), [("durable_replay", "deploys.md", "## The gate")], ids=["durable_replay"]
+)
+def test_every_option_of_the_gate_is_listed(command, page, under):
+    loaded: Any = load_command_class(get_commands()[command], command)
+    plain, full = (one.create_parser("manage.py", command) for one in (BaseCommand(), loaded))
+    given = {action.dest for action in full._actions} - {action.dest for action in plain._actions}
+    listed = {row[0].split()[0].strip("`") for row in pages.rows(pages.DOCS / page, under=under)}
+    assert listed == {f"--{name}" for name in given if name != "files"} | {"FILE"}
+
+
+def test_every_option_of_an_export_is_named():
+    loaded: Any = load_command_class(get_commands()["durable_export"], "durable_export")
+    plain, full = (one.create_parser("manage.py", "durable_export") for one in (BaseCommand(), loaded))
+    given = {action.dest for action in full._actions} - {action.dest for action in plain._actions}
+    text = (pages.DOCS / "deploys.md").read_text(encoding="utf-8")
+    assert all(f"`--{name.replace('_', '-')}" in text for name in given)

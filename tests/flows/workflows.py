@@ -296,6 +296,12 @@ async def everything(ctx: Context, key: str) -> dict[str, Any]:
 
 
 @durable.workflow
+async def atomic_then_count(ctx: Context, key: str) -> int:
+    await ctx.activity(activities.record_once, "atomic", key)
+    return await ctx.activity(activities.add, 1, 1)
+
+
+@durable.workflow
 async def typed(ctx: Context, parcel: activities.Parcel, extra: Decimal) -> activities.Parcel:
     return await ctx.activity(activities.stamp, parcel, extra)
 
