@@ -8,7 +8,6 @@ from django_durable.definitions.registry import registry
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.info import RunInfo
 from django_durable.engine.instance import Instance
-from django_durable.exceptions import UnknownDefinition
 from django_durable.history.transcript import RunLine, Transcript
 
 
@@ -33,12 +32,7 @@ def replay(transcript: Transcript, definition: WorkflowDefinition[..., Any] | No
 
 def definition_of(run: RunLine) -> WorkflowDefinition[..., Any]:
     """The registered code of a run. Raises ``UnknownDefinition``."""
-    for one in registry.workflows():
-        if (one.name, one.version) == (run.name, run.version):
-            return one
-    if run.version:
-        raise UnknownDefinition(f"Workflow {run.name!r} is not registered here in version {run.version!r}.")
-    return registry.workflow(run.name)
+    return registry.workflow(run.name, run.version)
 
 
 def info_of(run: RunLine) -> RunInfo:
@@ -49,5 +43,4 @@ def info_of(run: RunLine) -> RunInfo:
         chain_id=run.chain_id,
         name=run.name,
         queue=run.queue,
-        attempt=run.attempt,
     )

@@ -15,6 +15,7 @@ from django_durable.store import database
 FIRST_PAUSE = 0.002  # seconds between the first two looks at a run that somebody waits for
 PAUSE_SHARE = 0.1  # of the time waited so far: what a wait takes longer than the run does
 LONGEST_PAUSE = 0.25
+DRIVEN_SECONDS = 10.0  # at least, that a driver may work for somebody who gave a timeout: it does not wait
 
 
 class Driver(Protocol):
@@ -61,6 +62,8 @@ def pauses(
         refuse_in_transaction(verb, workflow_id)
         if _driver is not None:
             _driver.work_for(workflow_id, run_id, has_come)
+            if seconds is not None and time.monotonic() > began + max(seconds, DRIVEN_SECONDS):
+                raise TimeoutError(too_late(seconds))
             continue
         if seconds is not None and time.monotonic() + pause > began + seconds:
             raise TimeoutError(too_late(seconds))

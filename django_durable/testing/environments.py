@@ -16,7 +16,7 @@ from django_durable.client import waiting
 from django_durable.client.handle import WorkflowHandle
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.exceptions import DurableError, WaitsInVain, WouldWaitForever
-from django_durable.store import clock, database, history, horizon, leases
+from django_durable.store import clock, database, history, horizon, leases, runs
 from django_durable.testing import reasons
 from django_durable.testing.hands import Hands, Killed
 from django_durable.testing.mocks import AnyActivity, Mock, Mocks
@@ -125,19 +125,17 @@ class Environment:
 
     def work_for(self, workflow_id: str, run_id: UUID, has_come: Callable[[], bool]) -> None:
         """Do what is due; if that does not bring the run on, let time pass until something does."""
-        before = history.last_sequence(run_id)
+        before = _place(run_id)
         self._work()
         for _ in range(MOST_SKIPS):
-            if history.last_sequence(run_id) != before or has_come():
+            if _place(run_id) != before or has_come():
                 return
             following = self._next_moment()
             if following is None or self._waits_in_vain(run_id):
-                raise WaitsInVain(reasons.why_it_waits(workflow_id, run_id))
+                raise WaitsInVain(reasons.why_it_waits(run_id))
             self._skip_to(following)
             self._work()
-        raise WaitsInVain(
-            f"{reasons.why_it_waits(workflow_id, run_id)} Other runs have gone on {MOST_SKIPS:,} times meanwhile."
-        )
+        raise WaitsInVain(f"{reasons.why_it_waits(run_id)} Other runs have gone on {MOST_SKIPS:,} times meanwhile.")
 
     # What crash_everywhere uses
 
@@ -206,3 +204,9 @@ class Environment:
             self.let_go()
         finally:
             clock.stand_still_at(None)
+
+
+def _place(run_id: UUID) -> tuple[UUID, int] | None:
+    """How far a chain has come: its latest run, and the last event of that."""
+    run = runs.latest_of_chain(run_id)
+    return None if run is None else (run.pk, history.last_sequence(run.pk))

@@ -38,6 +38,8 @@ def cache(request, settings):
         (workflows.nap, (3_600,), None, 2),
         (workflows.catch, ("flows.fail_always", ["no"]), None, 3),
         (workflows.fail_with_cause, (), None, 1),
+        (workflows.counts_down, (3,), None, 8),
+        (workflows.fails_at_first, (2,), None, 6),
         (workflows.all_in_one_place, (["1", "2"],), None, 2),
         (workflows.clean_up_when_cancelled, ("k",), lambda env, handle: handle.cancel("enough"), 2),
     ],
