@@ -153,7 +153,7 @@ def test_runs_without_code_are_told(runs):
     said, code = replay()
     assert code == 1
     assert "'shop.gone'" in said
-    assert "not registered here in version '2'" in said
+    assert "'flows.changing' has no version '2'" in said
 
 
 def test_a_file_that_is_none_is_an_error(tmp_path):
