@@ -240,6 +240,50 @@ class Durable:
         """
         _client().signal_workflow(workflow_id, as_message(signal, payload))
 
+    def signal_with_start(
+        self,
+        message: str | SignalDefinition[Any] | SignalMessage,
+        definition: WorkflowDefinition[P, R],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> WorkflowHandle[R]:
+        """Send a signal to the open run of ``definition.using(workflow_id=...)``, starting one if there is none.
+
+        Both or neither, in the caller's transaction. The arguments are those of the start. Returns a handle of the
+        run that gets the signal. Raises as ``start_workflow`` does, but an open run is no error.
+        """
+        handle: WorkflowHandle[R] = _client().signal_with_start(as_message(message), definition, args, kwargs)
+        return handle
+
+    def update_with_start(
+        self,
+        message: str | UpdateDefinition | UpdateMessage,
+        definition: WorkflowDefinition[P, R],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Any:
+        """Send an update to the open run of ``definition.using(workflow_id=...)``, starting one if there is none.
+
+        Both or neither, in a transaction of its own; then wait for the reply, and return it. The arguments are those
+        of the start. Raises as ``start_workflow`` and ``update_workflow`` do, but an open run is no error. A run that
+        was started goes on whatever becomes of the update.
+        """
+        return _client().update_with_start(updates.as_message(message), definition, args, kwargs)
+
+    async def aupdate_with_start(
+        self,
+        message: str | UpdateDefinition | UpdateMessage,
+        definition: WorkflowDefinition[P, R],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Any:
+        return await _client().aupdate_with_start(updates.as_message(message), definition, args, kwargs)
+
+    aupdate_with_start.__doc__ = update_with_start.__doc__
+
     def query_workflow(self, workflow_id: str, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Ask the latest run of ``workflow_id``, open or closed. Needs no worker: its history is replayed here.
 
@@ -300,6 +344,7 @@ class Durable:
     aget_workflow = _twin(get_workflow)
     aget_workflow_status = _twin(get_workflow_status)
     asignal_workflow = _twin(signal_workflow)
+    asignal_with_start = _twin(signal_with_start)
     aquery_workflow = _twin(query_workflow)
     acancel_workflow = _twin(cancel_workflow)
     aterminate_workflow = _twin(terminate_workflow)

@@ -6,7 +6,13 @@ from django_durable.client.messaging import signal_workflow
 from django_durable.client.querying import query_workflow
 from django_durable.client.reading import HistoryEntry, WorkflowStatus, get_workflow_status
 from django_durable.client.scheduling import ScheduleHandle, ScheduleStatus, create_schedule, get_schedule
-from django_durable.client.starting import start_workflow, start_workflows
+from django_durable.client.starting import (
+    aupdate_with_start,
+    signal_with_start,
+    start_workflow,
+    start_workflows,
+    update_with_start,
+)
 from django_durable.client.updating import aupdate_workflow, update_workflow
 from django_durable.engine.stack import StackEntry
 
@@ -17,6 +23,7 @@ __all__ = [
     "StackEntry",
     "WorkflowHandle",
     "WorkflowStatus",
+    "aupdate_with_start",
     "aupdate_workflow",
     "cancel_workflow",
     "create_schedule",
@@ -24,9 +31,11 @@ __all__ = [
     "get_workflow",
     "get_workflow_status",
     "query_workflow",
+    "signal_with_start",
     "signal_workflow",
     "start_workflow",
     "start_workflows",
     "terminate_workflow",
+    "update_with_start",
     "update_workflow",
 ]

@@ -6,7 +6,6 @@ import asyncio
 import copy
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, Unpack, cast
 from uuid import UUID
@@ -14,7 +13,6 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 
 from django_durable.client import ending, messaging, querying, reading, updating, waiting
-from django_durable.definitions import options as checks
 from django_durable.definitions import update as updates
 from django_durable.definitions.registry import registry
 from django_durable.definitions.signal import SignalDefinition, SignalMessage, as_message
@@ -95,10 +93,8 @@ class WorkflowHandle(Generic[R]):
         ``timeout``: how long to wait for the reply, a timedelta or seconds. ``wait``: ``"completed"``, or
         ``"accepted"`` to wait only until the workflow has accepted the update.
         """
-        checks.check_names(options, known=updates.KNOWN, later={}, owner="An update")
         changed = copy.copy(self)
-        changed._update_options = replace(self._update_options, **options)
-        updates.check_options(changed._update_options)
+        changed._update_options = updates.changed_options(self._update_options, options)
         return changed
 
     def update(self, update: str | UpdateDefinition | UpdateMessage, /, *args: Any, **kwargs: Any) -> Any:

@@ -43,12 +43,19 @@ def send(
         if not in_transaction:
             inbox.step_back(chain_id)
         with database.writing():
-            if inbox.send(chain_id, message):
-                database.on_commit(partial(hint, chain_id, holds=holds))
+            if put(chain_id, message, holds=holds):
                 return True
     if runs.latest(workflow_id) is None:
         raise WorkflowNotFound(f"There is no workflow {workflow_id!r}. Was its start rolled back?")
     return False
+
+
+def put(chain_id: UUID, message: messages.Message, *, holds: Collection[str] = ()) -> bool:
+    """Send ``message`` in the caller's transaction, and a hint after it. False: the chain has ended."""
+    if not inbox.send(chain_id, message):
+        return False
+    database.on_commit(partial(hint, chain_id, holds=holds))
+    return True
 
 
 def hint(chain_id: UUID, *, holds: Collection[str] = ()) -> None:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import secrets
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
+
 from django_durable import instrumentation, transports
-from django_durable.client import ending, handle
+from django_durable.client import ending, handle, messaging, updating, waiting
 from django_durable.definitions import stored_retry
+from django_durable.definitions.signal import SignalMessage
+from django_durable.definitions.update import UpdateMessage, UpdateOptions
 from django_durable.definitions.workflow import WorkflowCall, WorkflowDefinition
 from django_durable.exceptions import DurableError, WorkflowAlreadyStarted
-from django_durable.history import events
+from django_durable.history import events, messages
 from django_durable.history.status import Status
-from django_durable.store import database, identifiers, runs, starts
+from django_durable.store import database, identifiers, inbox, runs, starts
 
 START_TRIES = 5  # the run in the way may end between the insert and the look at it
 
@@ -61,6 +66,73 @@ def start_workflows(calls: Iterable[WorkflowCall]) -> list[handle.WorkflowHandle
         handle.WorkflowHandle(new.workflow_id, started.get(new.run_id, new.run_id), definition)
         for definition, new in wanted
     ]
+
+
+def signal_with_start(
+    message: SignalMessage, definition: WorkflowDefinition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> handle.WorkflowHandle[Any]:
+    """Send a signal to the open run of the definition's ``workflow_id``, started here if there is none.
+
+    Both or neither, with the caller's transaction.
+    """
+    signal = messages.Signal(name=message.name, payload=message.payload)
+    new = _new_run(definition, args, kwargs)
+    place = _start_and(new, definition, lambda chain_id: messaging.put(chain_id, signal))
+    return handle.WorkflowHandle(new.workflow_id, place.run_id, definition)
+
+
+def update_with_start(
+    message: UpdateMessage, definition: WorkflowDefinition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Send an update to the open run of the definition's ``workflow_id``, started here if there is none; its reply.
+
+    The start and the update are stored in one transaction of their own. Raises as ``update_workflow`` does.
+    """
+    sent, options = send_with_start(message, definition, args, kwargs), message.options(UpdateOptions())
+    for pause in updating.pauses(sent, options):
+        time.sleep(pause)
+    return updating.reply(sent, options)
+
+
+async def aupdate_with_start(
+    message: UpdateMessage, definition: WorkflowDefinition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """``update_with_start`` for async code. No thread waits meanwhile."""
+    sent = await sync_to_async(send_with_start)(message, definition, args, kwargs)
+    return await updating.areply(sent, message.options(UpdateOptions()))
+
+
+def send_with_start(
+    message: UpdateMessage, definition: WorkflowDefinition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> updating.Sent:
+    """What ``update_with_start`` does before it waits."""
+    new = _new_run(definition, args, kwargs)
+    waiting.refuse_in_transaction("update_with_start()", new.workflow_id)
+    update_id = message.options(UpdateOptions()).update_id or updating.new_id()
+    place = _start_and(new, definition, lambda chain_id: updating.put(chain_id, update_id, message))
+    return updating.Sent(new.workflow_id, message.name, place, update_id)
+
+
+def _start_and(
+    new: starts.NewRun, definition: WorkflowDefinition[..., Any], deliver: Callable[[UUID], bool]
+) -> runs.Place:
+    """Start the run, or find the open one, and deliver to it in the same transaction."""
+    if definition.options.on_conflict == "fail":
+        definition = definition.using(on_conflict="use_existing")
+    in_transaction = database.in_transaction()
+    for _ in range(START_TRIES):
+        before = runs.open_chain(new.workflow_id)
+        if before is not None and not in_transaction:
+            inbox.step_back(before)
+        with database.writing():
+            run_id = _insert(new, definition)
+            is_new = run_id == new.run_id
+            place = runs.Place(run_id, run_id) if is_new else runs.open_place(new.workflow_id)
+            if place is not None and deliver(place.chain_id):
+                if is_new:
+                    _announce(Counter({new.queue: 1}))
+                return place
+    raise DurableError(f"Workflow {new.workflow_id!r} could not be reached: its runs keep ending and beginning.")
 
 
 def _new_run(definition: WorkflowDefinition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> starts.NewRun:

@@ -41,6 +41,7 @@ def update_workflow(
     if the workflow has ended or ends first, ``WorkflowNotFound``, ``TimeoutError`` once the options' timeout has
     passed, and ``WouldWaitForever`` inside an open transaction.
     """
+    options = message.options(options)
     sent = send(workflow_id, message, options, run_id=run_id)
     for pause in pauses(sent, options):
         time.sleep(pause)
@@ -51,6 +52,7 @@ async def aupdate_workflow(
     workflow_id: str, message: UpdateMessage, options: UpdateOptions, *, run_id: UUID | None = None
 ) -> Any:
     """``update_workflow`` for async code. No thread waits meanwhile."""
+    options = message.options(options)
     return await areply(await sync_to_async(send)(workflow_id, message, options, run_id=run_id), options)
 
 
@@ -65,7 +67,7 @@ async def areply(sent: Sent, options: UpdateOptions) -> Any:
 def send(workflow_id: str, message: UpdateMessage, options: UpdateOptions, *, run_id: UUID | None = None) -> Sent:
     """Store an update in a transaction of its own, unless one of that id was sent before."""
     waiting.refuse_in_transaction("update()", workflow_id)
-    update_id = options.update_id or str(uuid.uuid4())
+    update_id = options.update_id or new_id()
     for _ in range(messaging.RESOLVE_TRIES):
         place = runs.open_place(workflow_id, run_id=run_id)
         if place is None:
@@ -75,6 +77,10 @@ def send(workflow_id: str, message: UpdateMessage, options: UpdateOptions, *, ru
             if put(place.chain_id, update_id, message):
                 return Sent(workflow_id, message.name, place, update_id)
     return _sent_before(workflow_id, message, update_id, run_id)
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
 
 
 def put(chain_id: UUID, update_id: str, message: UpdateMessage) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 import msgspec
 
@@ -38,18 +39,32 @@ class UpdateChanges(TypedDict, total=False):
 KNOWN = frozenset(option.name for option in fields(UpdateOptions))
 
 
-def check_options(options: UpdateOptions) -> None:
-    """Raises ``DefinitionError`` for what cannot work."""
+def changed_options(options: UpdateOptions, changes: Mapping[str, Any]) -> UpdateOptions:
+    """Options with changes. Raises ``DefinitionError`` for what cannot work."""
+    checks.check_names(changes, known=KNOWN, later={}, owner="An update")
+    options = replace(options, **changes)
     if options.update_id is not None:
         checks.check_text(options.update_id, what="update_id")
     checks.check_choice(options.wait, name="wait", choices=get_args(Wait), owner="An update")
+    return options
 
 
 class UpdateMessage(msgspec.Struct, frozen=True):
-    """An update on its way: its name and its stored arguments."""
+    """An update on its way: its name and its stored arguments. ``changes`` are its options beside the handle's."""
 
     name: str
     input: Payload
+    changes: dict[str, Any] = {}
+
+    def using(self, **options: Unpack[UpdateChanges]) -> UpdateMessage:
+        """The same message with other options: ``update_id``, ``timeout``, ``wait``; what is not given stays."""
+        changed = msgspec.structs.replace(self, changes={**self.changes, **options})
+        changed.options(UpdateOptions())
+        return changed
+
+    def options(self, given: UpdateOptions) -> UpdateOptions:
+        """``given``, changed by the message's own. Raises ``DefinitionError`` for what cannot work."""
+        return changed_options(given, self.changes)
 
 
 class UpdateDefinition:

@@ -102,6 +102,37 @@ async def cart(ctx: Context, limit: int = 10) -> dict[str, int]:
 
 
 @durable.workflow
+async def generations(ctx: Context, total: int = 0) -> int:
+    """Counts by updates, and continues as new after every fifth; ends when told."""
+    counted = 0
+    enough = asyncio.Event()
+    over = False
+
+    @ctx.on_update("count")
+    async def count() -> int:
+        nonlocal counted, total
+        counted, total = counted + 1, total + 1
+        number = total
+        if counted >= 5:
+            enough.set()
+        await ctx.activity(activities.nothing)
+        return number
+
+    @ctx.on_update("finish")
+    def finish() -> int:
+        nonlocal over
+        over = True
+        enough.set()
+        return total
+
+    await enough.wait()
+    if over:
+        return total
+    await ctx.handlers_finished()
+    ctx.continue_as_new(total)
+
+
+@durable.workflow
 async def meddles(ctx: Context) -> str:
     """Has a validator that does what it must not do."""
     event = asyncio.Event()

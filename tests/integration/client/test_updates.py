@@ -20,7 +20,7 @@ from django_durable import (
     durable,
 )
 from django_durable.history.replies import State
-from django_durable.models import InboxMessage, Update
+from django_durable.models import InboxMessage, Update, WorkflowRun
 from django_durable.store import updates
 from tests.flows import workflows
 from tests.integration.worker.deaths import declare_dead
@@ -266,6 +266,32 @@ def test_no_update_is_lost_while_its_run_ends(make_worker):
         assert sorted(answers[handle.workflow_id]) == list(range(1, count + 1))
         assert accepted(handle).count("add") == count
         assert_invariants(handle)
+
+
+@pytest.mark.parametrize("cache", [0, 1_000])
+def test_no_update_is_lost_or_carried_out_twice_while_its_workflow_continues_as_new(make_worker, configure, cache):
+    """What one run of the chain has not accepted goes to the next."""
+    configure(INSTANCE_CACHE_SIZE=cache)
+    for _ in range(2):
+        make_worker()
+    handle = durable.start_workflow(workflows.generations).using(timeout=DEADLINE)
+    numbers: list[int] = []
+
+    def send():
+        for _ in range(10):
+            numbers.append(handle.update("count"))
+
+    threads = [in_thread(send) for _ in range(4)]
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert sorted(numbers) == list(range(1, 41))
+    again = handle.using(update_id="last")
+    assert again.update("finish") == again.update("finish") == 40
+    assert handle.result(timeout=DEADLINE) == 40
+    assert again.update("finish") == 40
+    assert WorkflowRun.objects.count() > 2
+    assert set(Update.objects.values_list("state", flat=True)) == {State.COMPLETED}
+    assert not Update.objects.filter(expires_at=None).exists()
 
 
 def test_a_validator_that_has_changed_the_run_is_refused_and_the_run_replayed(worker):
