@@ -3,10 +3,12 @@
 from django_durable.api import durable
 from django_durable.definitions.retry import Retry
 from django_durable.definitions.schedule import Calendar, Schedule
+from django_durable.engine.batches import BatchItem, BatchResult
 from django_durable.engine.context import Context
 from django_durable.exceptions import (
     ActivityError,
     ApplicationError,
+    BatchError,
     DefinitionError,
     DurableError,
     FailureError,
@@ -37,6 +39,8 @@ __version__ = "0.1.0"
 __all__ = [
     "durable",
     "Context",
+    "BatchResult",
+    "BatchItem",
     "Retry",
     "Schedule",
     "Calendar",
@@ -65,4 +69,5 @@ __all__ = [
     "UnsupportedInWorkflow",
     "FailureError",
     "ActivityError",
+    "BatchError",
 ]

@@ -25,7 +25,8 @@
     ├── NonDeterminismError            code asked for something else than history holds
     ├── UnsupportedInWorkflow          a call that cannot be replayed
     ├── FailureError                   what arrives inside a workflow
-    │   └── ActivityError
+    │   ├── ActivityError
+    │   └── BatchError                 more of a batch has failed than may
     └── ApplicationError               what activities raise to say more than a plain exception
         └── RetryAfter
 
@@ -38,6 +39,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -247,6 +249,14 @@ class ActivityError(FailureError):
         self.attempts = attempts
         self.timeout = timeout
         self.interrupted = interrupted
+
+
+class BatchError(FailureError):
+    """Of a batch more has failed than may. ``errors`` are those of its items, ``cause`` is the first of them."""
+
+    def __init__(self, message: str, *, errors: Sequence[BaseException] = ()) -> None:
+        super().__init__(message)
+        self.errors = list(errors)
 
 
 class ApplicationError(DurableError):

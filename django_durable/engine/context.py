@@ -6,13 +6,15 @@ import asyncio
 import random
 import typing
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, ParamSpec, TypeVar, overload
 
 from django_durable.definitions.activity import ActivityDefinition
 from django_durable.definitions.signal import SignalDefinition
 from django_durable.definitions.update import UpdateDefinition
+from django_durable.definitions.workflow import WorkflowDefinition
+from django_durable.engine.batches import BatchResult, Limits
 from django_durable.engine.info import Info
 from django_durable.engine.log import WorkflowLog
 from django_durable.engine.signals import Arrived
@@ -22,6 +24,7 @@ from django_durable.payloads import codec
 
 P = ParamSpec("P")
 T = TypeVar("T")
+X = TypeVar("X")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -50,7 +53,7 @@ class Context:
         """Wait for ``duration``, a timedelta or seconds. A durable timer: it survives restarts, and costs nothing."""
         state = self._state
         future: asyncio.Future[None] = asyncio.Future(loop=state.loop)
-        timer = state.start_timer(duration, _wake, future)
+        timer = state.loop.start_after(duration, _wake, future)
         try:
             await future
         except asyncio.CancelledError:
@@ -86,7 +89,7 @@ class Context:
         waiter: asyncio.Future[Arrived] = asyncio.Future(loop=state.loop)
         timer = None
         if timeout is not None:
-            timer = state.start_timer(timeout, _time_out, waiter, f"No signal {name!r} came within {timeout}.")
+            timer = state.loop.start_after(timeout, _time_out, waiter, f"No signal {name!r} came within {timeout}.")
         state.signals.wait(name, waiter)
         try:
             return await waiter
@@ -96,6 +99,71 @@ class Context:
         finally:
             if timer is not None:
                 timer.cancel()
+
+    async def wait_until(self, predicate: Callable[[], Any], timeout: timedelta | float | None = None) -> None:
+        """Wait until ``predicate()`` is true: a plain function that only looks at what the workflow has.
+
+        It is called again whenever something has happened and all code that could go on has done so. It is still true
+        when the code goes on; of several that wait, one goes on at a time. Raises ``TimeoutError`` if it has not come
+        true within ``timeout`` (a timedelta or seconds), and whatever the predicate raises.
+        """
+        await self._state.conditions.wait(predicate, timeout)
+
+    @overload
+    async def map(
+        self,
+        function: ActivityDefinition[..., T] | WorkflowDefinition[..., T],
+        items: Iterable[Any],
+        *,
+        max_concurrency: int | None = None,
+        min_successful: int | None = None,
+        tolerated_failures: int | None = None,
+    ) -> BatchResult[T]: ...
+
+    @overload
+    async def map(
+        self,
+        function: Callable[[X], Awaitable[T]],
+        items: Iterable[X],
+        *,
+        max_concurrency: int | None = None,
+        min_successful: int | None = None,
+        tolerated_failures: int | None = None,
+    ) -> BatchResult[T]: ...
+
+    async def map(
+        self,
+        function: Any,
+        items: Iterable[Any],
+        *,
+        max_concurrency: int | None = None,
+        min_successful: int | None = None,
+        tolerated_failures: int | None = None,
+    ) -> BatchResult[Any]:
+        """Call ``function``, an activity, a workflow or an async function, with each item; the results come in order.
+
+        At most ``max_concurrency`` are under way at a time (None: 1,000). What fails is in the result and does not
+        stop the others, until more than ``tolerated_failures`` have failed or ``min_successful`` cannot be reached any
+        more: then the rest is cancelled. ``raise_if_failed()`` of the result raises ``BatchError``.
+        """
+        limits = Limits(
+            max_concurrency=max_concurrency, min_successful=min_successful, tolerated_failures=tolerated_failures
+        )
+        return await self._state.batches.map(function, items, limits)
+
+    async def parallel(
+        self,
+        branches: Iterable[Any],
+        *,
+        max_concurrency: int | None = None,
+        min_successful: int | None = None,
+        tolerated_failures: int | None = None,
+    ) -> BatchResult[Any]:
+        """Like ``map`` for different things: each branch is an awaitable, or a function without arguments."""
+        limits = Limits(
+            max_concurrency=max_concurrency, min_successful=min_successful, tolerated_failures=tolerated_failures
+        )
+        return await self._state.batches.parallel(branches, limits)
 
     def on_signal(self, signal: SignalDefinition[Any] | str) -> Callable[[F], F]:
         """Let the decorated function, sync or async, have each signal of that name that no ``wait_signal`` waits for.

@@ -192,6 +192,7 @@ class Instance:
             state.activities.clear()
             state.signals.clear()
             state.handlers.clear()
+            state.conditions.clear()
 
     # One input
 

@@ -77,8 +77,9 @@ class Recorder:
             raise DrainAborted("This drain has ended.")
         if self.reading:
             raise UnsupportedInWorkflow(
-                "The handler of a query and the validator of an update can only look at the workflow. Activities, "
-                "timers, waiting and random numbers belong into the workflow, or into the handler of an update."
+                "The handler of a query, the validator of an update and the predicate of ctx.wait_until() can only "
+                "look at the workflow. Activities, timers, waiting and random numbers belong into the workflow, or "
+                "into the handler of an update."
             )
         if not self._open:
             raise UnsupportedInWorkflow(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.activities import Activities
+from django_durable.engine.batches import Batches
+from django_durable.engine.calling import Calling
+from django_durable.engine.conditions import Conditions
 from django_durable.engine.continuing import Continuing, check_length
 from django_durable.engine.handlers import Handlers
 from django_durable.engine.info import Info, RunInfo
 from django_durable.engine.log import WorkflowLog
-from django_durable.engine.loop import DeterministicLoop, microseconds
+from django_durable.engine.loop import DeterministicLoop
 from django_durable.engine.patches import Patches
 from django_durable.engine.recorder import Recorder
 from django_durable.engine.signals import Signals
-from django_durable.engine.timers import Timer
 from django_durable.engine.values import Values
 from django_durable.history import codec, events
 
@@ -26,7 +27,10 @@ class RunState:
     __slots__ = (
         "_size",
         "activities",
+        "batches",
         "beginning",
+        "calling",
+        "conditions",
         "continuing",
         "handlers",
         "info",
@@ -65,7 +69,11 @@ class RunState:
         self.log = WorkflowLog(info, self._silent)
         self.handlers = Handlers(self.loop, self.recorder, self.signals, self.log)
         self.continuing = Continuing(definition, self.loop, self.recorder)
+        self.calling = Calling(self.activities)
+        self.batches = Batches(self.loop, self.recorder, self.calling)
+        self.conditions = Conditions(self.loop, self.recorder)
         self.loop.on_error = self._report
+        self.loop.on_idle = self.conditions.wake
 
     def begin(self, recorded: events.Recorded, commands: list[events.Recorded] | None, *, size: int) -> None:
         """Open the drain of an input. ``size``: characters of the history before it."""
@@ -73,11 +81,6 @@ class RunState:
         self.loop.set_time(recorded.time)
         self.recorder.begin(commands)
         self.recorder.verdict = check_length(recorded.sequence)
-
-    def start_timer(self, duration: timedelta | float, callback: Any, *args: Any) -> Timer:
-        if isinstance(duration, timedelta):
-            return self.loop.start_timer(microseconds(duration), callback, *args)
-        return self.loop.call_later(duration, callback, *args)
 
     def tidy(self, *, closed: bool) -> None:
         """Forget failures that somebody has seen; at the run's end report those that nobody has, and calls unmade."""

@@ -18,6 +18,7 @@ from django_durable.definitions import activity, workflow
 from django_durable.definitions.current import CurrentActivity
 from django_durable.definitions.retry import Retry
 from django_durable.definitions.schedule import OVERLAPS, Schedule
+from django_durable.engine.batches import BatchResult, Limits
 from django_durable.engine.context import Context
 from django_durable.engine.info import Info
 from django_durable.exceptions import ActivityError
@@ -181,3 +182,9 @@ def test_every_option_of_an_export_is_named():
     given = {action.dest for action in full._actions} - {action.dest for action in plain._actions}
     text = (pages.DOCS / "deploys.md").read_text(encoding="utf-8")
     assert all(f"`--{name.replace('_', '-')}" in text for name in given)
+
+
+def test_everything_that_a_batch_gives_is_listed():
+    listed = names("batches.md", under="## The result") - {"iterating", "len", "index"}
+    assert listed == public(BatchResult)
+    assert names("batches.md", under="## Limits") == field_names(Limits)

@@ -275,3 +275,10 @@ def cancel_after_commit(key: str) -> str:
 @durable.activity
 def repeat(word: str) -> str:
     return word
+
+
+@durable.activity(retry=Retry(max_attempts=1))
+def double(number: int) -> int:
+    if number < 0:
+        raise ValueError(f"{number} is below zero")
+    return 2 * number

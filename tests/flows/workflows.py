@@ -565,3 +565,26 @@ async def amended(ctx: Context) -> list[str]:
         seen.append(await ctx.activity(activities.repeat, "two"))
     seen.append(await ctx.wait_signal(approved))
     return seen
+
+
+@durable.workflow
+async def batch(ctx: Context, numbers: list[int], at_once: int, tolerated: int | None = None) -> list[str]:
+    """Doubles each number; those below zero cannot be doubled."""
+    result = await ctx.map(activities.double, numbers, max_concurrency=at_once, tolerated_failures=tolerated)
+    return [f"{one.status} {one.result}" for one in result]
+
+
+@durable.workflow
+async def council(ctx: Context, votes: int, patience: float) -> list[str]:
+    """Waits until enough have voted, or as long as it may."""
+    names: list[str] = []
+
+    @ctx.on_signal("vote")
+    async def vote(name: str) -> None:
+        names.append(await ctx.activity(activities.repeat, name))
+
+    try:
+        await ctx.wait_until(lambda: len(names) >= votes, timeout=patience)
+    except TimeoutError:
+        names.append("nobody else")
+    return names

@@ -111,6 +111,22 @@ def patched(run: Run) -> None:
         run.complete(label)
 
 
+def batch(run: Run) -> None:
+    run.complete("b")
+    run.fail("a", "no stock")
+    run.complete("c twice")
+    run.complete("c")
+    run.fail("d", "no stock")
+
+
+def until(run: Run) -> None:
+    run.signal("approve", "Ada")
+    run.complete("first")
+    run.signal("approve", "Bob")
+    run.complete("second")
+    run.fire()
+
+
 STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
     "order": (order, (7,)),
     "limits": (limits, ()),
@@ -123,6 +139,8 @@ STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
     "updated": (updated, ()),
     "update_cut_short": (update_cut_short, ()),
     "patched": (patched, ()),
+    "batch": (batch, ()),
+    "until": (until, ()),
 }
 
 

@@ -190,3 +190,40 @@ async def patched(ctx: Context) -> list[str]:
             seen += await asyncio.gather(ctx.activity(WORK, f"left {number}"), ctx.activity(WORK, f"right {number}"))
     ctx.deprecate_patch("settled")
     return seen
+
+
+@_workflow
+async def batch(ctx: Context) -> list[str]:
+    """A batch that is lost while some of it is under way, beside branches."""
+
+    async def twice(label: str) -> str:
+        if label == "c":
+            await ctx.activity(WORK, "c twice")
+        return await ctx.activity(WORK, label)
+
+    mapped: list[Any] = await asyncio.gather(
+        ctx.map(twice, list("abcdefg"), max_concurrency=3, tolerated_failures=1),
+        ctx.parallel([ctx.wait_until(lambda: False, timeout=5), ctx.activity(WORK, "x")], min_successful=3),
+    )
+    return [one.status for one in mapped[0]]
+
+
+@_workflow
+async def until(ctx: Context) -> list[str]:
+    names: list[str] = []
+    order: list[str] = []
+
+    @ctx.on_signal("approve")
+    def approve(name: str) -> None:
+        names.append(name)
+
+    async def after(count: int, label: str) -> None:
+        await ctx.wait_until(lambda: len(names) >= count, timeout=timedelta(hours=1))
+        order.append(await ctx.activity(WORK, label))
+
+    await asyncio.gather(after(2, "second"), after(1, "first"))
+    try:
+        await ctx.wait_until(lambda: len(names) > 2, timeout=60)
+    except TimeoutError:
+        order.append("no third")
+    return order
