@@ -66,7 +66,7 @@ def close(endings: Sequence[Ending]) -> None:
 _CLOSE = f"""
 WITH ended AS MATERIALIZED (
     SELECT *, {{now}} AS now FROM json_to_recordset(%s::json)
-    AS row(chain_id uuid, run_id uuid, status text, result text, failure text, is_last boolean)),
+    AS row(chain_id uuid, run_id uuid, status text, result text, failure text, is_last boolean) LIMIT %s),
 begun AS MATERIALIZED (
     SELECT chain_id, started_at FROM {Dispatch._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended)),
 dispatched AS (
@@ -100,7 +100,8 @@ def _close_at_once(endings: Sequence[Ending]) -> None:
     ).decode()
     with database.cursor() as cursor:
         keep: Any = updates.KEEP  # an interval is what the driver makes of it
-        cursor.execute(_CLOSE.format(now=now), [*params, records, keep])
+        # The limit tells the planner how few rows these are: it would guess a hundred, and read small tables whole.
+        cursor.execute(_CLOSE.format(now=now), [*params, records, len(endings), keep])
 
 
 def _close_each(endings: Sequence[Ending]) -> None:
