@@ -33,7 +33,7 @@ class Interrupter(Generic[S]):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._subject: S | None = None
+        self._run: S | None = None
         self._since = 0.0
         self._thread = 0
         self._raised = False
@@ -42,7 +42,7 @@ class Interrupter(Generic[S]):
     def enter(self, subject: S) -> None:
         """Code of ``subject`` begins to run in this thread."""
         with self._lock:
-            self._subject, self._since, self._raised = subject, time.monotonic(), False
+            self._run, self._since, self._raised = subject, time.monotonic(), False
             self._thread = threading.get_ident()
 
     def touch(self) -> None:
@@ -52,7 +52,7 @@ class Interrupter(Generic[S]):
     def check(self) -> tuple[S, float] | None:
         """Interrupt code that has run too long; returns whose, and for how many seconds, if any is stuck."""
         with self._lock:
-            subject, lasted = self._subject, time.monotonic() - self._since
+            subject, lasted = self._run, time.monotonic() - self._since
             if subject is None or lasted < conf.current().STUCK_SECONDS:
                 return None
             self.where = _user_line(sys._current_frames().get(self._thread))
@@ -65,7 +65,7 @@ class Interrupter(Generic[S]):
         while True:
             try:
                 with self._lock:
-                    self._subject = None
+                    self._run = None
                     if self._raised:
                         self._inject(None)
                         self._raised = False
