@@ -95,7 +95,7 @@ def status_of(run: WorkflowRun) -> WorkflowStatus:
         row = dispatch.rows().filter(pk=run.chain_id, run_id=run.pk).first()
         if row is not None:
             started_at, wakeup_at = row.started_at, row.wakeup_at if row.owner is None else None
-            status = Status.PENDING if row.started_at is None else status
+            status = Status.PENDING if row.started_at is None and status is Status.RUNNING else status
     failure = failure_of(run)
     block = blocking.decode(run.blocked)
     waits = lingering.decode(run.lingering) if status in OPEN else None
