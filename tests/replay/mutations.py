@@ -25,7 +25,12 @@ def _touch(value=None):
         raise RuntimeError("an endless loop")
     return value
 
-OTHER = ActivityDefinition(_other, name="replay.other")
+class _Noted(ActivityDefinition):
+    def encode_input(self, args, kwargs):  # called when the activity is scheduled, not when its coroutine is made
+        return _touch(super().encode_input(args, kwargs))
+
+OTHER = _Noted(_other, name="replay.other")
+SAME = _Noted(_other, name="replay.work")
 """
 
 
@@ -95,7 +100,7 @@ def _rename(node: Any) -> bool:
     """Call another activity."""
     if not _is_call(node, "activity"):
         return False
-    node.args[0] = _touching(ast.Name("OTHER", ast.Load()))
+    node.args[0] = ast.Name("OTHER", ast.Load())
     return True
 
 
@@ -103,7 +108,7 @@ def _reword(node: Any) -> bool:
     """Call the activity with another argument."""
     if not _is_call(node, "activity"):
         return False
-    node.args[1] = _touching(ast.BinOp(node.args[1], ast.Add(), ast.Constant("!")))
+    node.args = [ast.Name("SAME", ast.Load()), ast.BinOp(node.args[1], ast.Add(), ast.Constant("!"))]
     return True
 
 
