@@ -9,6 +9,7 @@ from django_durable.exceptions import (
     ActivityError,
     ApplicationError,
     BatchError,
+    ChildWorkflowError,
     DefinitionError,
     DurableError,
     FailureError,
@@ -68,6 +69,7 @@ __all__ = [
     "NonDeterminismError",
     "UnsupportedInWorkflow",
     "FailureError",
+    "ChildWorkflowError",
     "ActivityError",
     "BatchError",
 ]

@@ -26,7 +26,15 @@ from django_durable.definitions.retry import Retry
 from django_durable.definitions.schedule import DeclaredSchedule, Schedule
 from django_durable.definitions.signal import SignalDefinition, SignalMessage, as_message
 from django_durable.definitions.update import UpdateDefinition, UpdateMessage, UpdateOptions
-from django_durable.definitions.workflow import OnConflict, OnReuse, WorkflowCall, WorkflowDefinition, WorkflowOptions
+from django_durable.definitions.workflow import (
+    ChildCancellation,
+    OnConflict,
+    OnReuse,
+    ParentClose,
+    WorkflowCall,
+    WorkflowDefinition,
+    WorkflowOptions,
+)
 from django_durable.exceptions import DefinitionError
 
 if TYPE_CHECKING:
@@ -52,6 +60,8 @@ class WorkflowDeclaration(TypedDict, total=False):
     execution_timeout: timedelta | None
     run_timeout: timedelta | None
     retry: Retry | None
+    parent_close: ParentClose
+    cancellation: ChildCancellation
 
 
 DECLARED = frozenset(WorkflowDeclaration.__annotations__)

@@ -26,7 +26,8 @@
     ├── UnsupportedInWorkflow          a call that cannot be replayed
     ├── FailureError                   what arrives inside a workflow
     │   ├── ActivityError
-    │   └── BatchError                 more of a batch has failed than may
+    │   ├── BatchError                 more of a batch has failed than may
+    │   └── ChildWorkflowError
     └── ApplicationError               what activities raise to say more than a plain exception
         └── RetryAfter
 
@@ -257,6 +258,30 @@ class BatchError(FailureError):
     def __init__(self, message: str, *, errors: Sequence[BaseException] = ()) -> None:
         super().__init__(message)
         self.errors = list(errors)
+
+
+class ChildWorkflowError(FailureError):
+    """A child workflow has ended without a result, or could not be started.
+
+    ``type`` and ``message`` say what it failed with, ``status`` how it ended: failed, cancelled, terminated or
+    timed_out; empty if it was not started because its id is taken (``type`` is ``WorkflowAlreadyStarted`` then).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        workflow: str = "",
+        workflow_id: str = "",
+        status: str = "",
+        type: str = "",
+        traceback: str = "",
+        data: Any = None,
+    ) -> None:
+        super().__init__(message, type=type, traceback=traceback, data=data)
+        self.workflow = workflow
+        self.workflow_id = workflow_id
+        self.status = status
 
 
 class ApplicationError(DurableError):

@@ -66,6 +66,11 @@ class WorkflowRun(models.Model):
                 condition=Q(parent_chain_id__isnull=False),
             ),
             models.Index(
+                fields=["parent_chain_id"],
+                name="durable_run_open_child",
+                condition=Q(parent_chain_id__isnull=False, open_workflow_id__isnull=False),
+            ),
+            models.Index(
                 fields=["subject_type", "subject_id", "-created_at"],
                 name="durable_run_subject",
                 condition=Q(subject_type__isnull=False),

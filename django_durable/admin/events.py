@@ -19,7 +19,7 @@ from django_durable.history.failures import Failure
 from django_durable.payloads.payload import Payload
 from django_durable.store.history import Stored
 
-REFERENCES = frozenset({"activity", "timer"})
+REFERENCES = frozenset({"activity", "child", "request", "timer"})
 """Fields that hold the sequence of the event which this one answers."""
 
 SUBJECTS: dict[str, Callable[[Any], str]] = {

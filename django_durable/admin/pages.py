@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 from django.utils.safestring import SafeString
 
-from django_durable.admin import events, excerpts, failures, times, waiting
+from django_durable.admin import events, excerpts, failures, families, times, waiting
 from django_durable.admin.badges import badge
 from django_durable.admin.events import EventRow
 from django_durable.admin.excerpts import Excerpt
 from django_durable.admin.failures import ShownFailure
+from django_durable.admin.families import Family
 from django_durable.admin.waiting import Waiting
 from django_durable.history import blocking
 from django_durable.history.blocking import Block
@@ -68,6 +69,7 @@ class RunPage:
     tasks: list[TaskRow]
     more_tasks: bool
     events: EventPage
+    family: Family
 
     @property
     def block_is_readable(self) -> bool:
@@ -102,6 +104,7 @@ def page_of(run: Any, *, after: int = 0) -> RunPage:
         tasks=rows[:TASKS],
         more_tasks=len(rows) > TASKS,
         events=_events(run, after),
+        family=families.family_of(run),
     )
 
 

@@ -22,6 +22,7 @@ from django_durable.definitions.workflow import WorkflowCall, WorkflowDefinition
 from django_durable.exceptions import DurableError, WorkflowAlreadyStarted
 from django_durable.history import events, messages
 from django_durable.history.status import Status
+from django_durable.payloads.payload import Payload
 from django_durable.store import database, identifiers, inbox, runs, starts
 
 START_TRIES = 5  # the run in the way may end between the insert and the look at it
@@ -42,7 +43,7 @@ def start_workflow(
     ``WorkflowAlreadyStarted`` as the policies ``on_conflict`` and ``on_reuse`` say.
     """
     new = _new_run(definition, args, kwargs)._replace(schedule=schedule)
-    run_id = _insert(new, definition)
+    run_id = insert(new, definition)
     _announce(Counter({new.queue: 1}))
     return handle.WorkflowHandle(new.workflow_id, run_id, definition)
 
@@ -60,7 +61,7 @@ def start_workflows(calls: Iterable[WorkflowCall]) -> list[handle.WorkflowHandle
         # In the order of the ids, so that two bulk starts cannot wait for each other.
         named = [pair for pair in wanted if pair[0].options.workflow_id is not None]
         for definition, new in sorted(named, key=lambda pair: pair[1].workflow_id):
-            started[new.run_id] = _insert(new, definition)
+            started[new.run_id] = insert(new, definition)
     _announce(Counter(new.queue for _, new in wanted))
     return [
         handle.WorkflowHandle(new.workflow_id, started.get(new.run_id, new.run_id), definition)
@@ -125,7 +126,7 @@ def _start_and(
         if before is not None and not in_transaction:
             inbox.step_back(before)
         with database.writing():
-            run_id = _insert(new, definition)
+            run_id = insert(new, definition)
             is_new = run_id == new.run_id
             place = runs.Place(run_id, run_id) if is_new else runs.open_place(new.workflow_id)
             if place is not None and deliver(place.chain_id):
@@ -136,6 +137,11 @@ def _start_and(
 
 
 def _new_run(definition: WorkflowDefinition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> starts.NewRun:
+    return new_run(definition, definition.encode_input(args, kwargs))
+
+
+def new_run(definition: WorkflowDefinition[..., Any], input: Payload) -> starts.NewRun:
+    """A run as the definition's options say, ready to be inserted."""
     options = definition.options
     run_id = identifiers.uuid7()
     return starts.NewRun(
@@ -152,14 +158,15 @@ def _new_run(definition: WorkflowDefinition[..., Any], args: tuple[Any, ...], kw
         execution_timeout=options.execution_timeout,
         run_timeout=options.run_timeout,
         retry=stored_retry.dump(options.retry) if options.retry is not None else None,
-        started=events.RunStarted(
-            input=definition.encode_input(args, kwargs), seed=secrets.randbits(63), python=PYTHON
-        ),
+        started=events.RunStarted(input=input, seed=secrets.randbits(63), python=PYTHON),
     )
 
 
-def _insert(new: starts.NewRun, definition: WorkflowDefinition[..., Any]) -> UUID:
-    """Insert the run, or find the one that its policy accepts in its place; returns the run id."""
+def insert(new: starts.NewRun, definition: WorkflowDefinition[..., Any]) -> UUID:
+    """Insert the run, or find the one that its policy accepts in its place; returns the run id.
+
+    Raises ``WorkflowAlreadyStarted``.
+    """
     for _ in range(START_TRIES):
         with database.writing():
             if starts.insert(new):

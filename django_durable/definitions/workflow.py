@@ -24,13 +24,13 @@ R = TypeVar("R")
 
 OnConflict = Literal["fail", "use_existing", "terminate_existing"]
 OnReuse = Literal["allow", "allow_if_failed", "reject"]
+ParentClose = Literal["terminate", "cancel", "abandon"]
+ChildCancellation = Literal["wait", "try", "abandon"]
 
 LATER = {
     "subject": "Put the object's key into workflow_id.",
     "attributes": "Keep them in a table of your own.",
     "label": "Put it into workflow_id.",
-    "parent_close": "",
-    "cancellation": "",
 }
 
 
@@ -58,6 +58,11 @@ class WorkflowOptions:
     """How long each run of the chain may take, from its beginning; None: any time."""
     retry: Retry | None = None
     """How a failed run is followed by another one with the same arguments; None: not at all."""
+    parent_close: ParentClose = "terminate"
+    """What becomes of a child that is open when its parent has ended."""
+    cancellation: ChildCancellation = "wait"
+    """What a parent does when it is cancelled while it awaits a child: ask it to end and wait for that, only ask, or
+    leave it alone."""
 
 
 class WorkflowChanges(TypedDict, total=False):
@@ -73,6 +78,8 @@ class WorkflowChanges(TypedDict, total=False):
     execution_timeout: timedelta | None
     run_timeout: timedelta | None
     retry: Retry | None
+    parent_close: ParentClose
+    cancellation: ChildCancellation
 
 
 VERSION_LIMIT = 64  # characters
@@ -236,6 +243,8 @@ def _check_options(definition: WorkflowDefinition[Any, Any]) -> None:
     checks.check_priority(options.priority, owner=owner)
     checks.check_choice(options.on_conflict, name="on_conflict", choices=get_args(OnConflict), owner=owner)
     checks.check_choice(options.on_reuse, name="on_reuse", choices=get_args(OnReuse), owner=owner)
+    checks.check_choice(options.parent_close, name="parent_close", choices=get_args(ParentClose), owner=owner)
+    checks.check_choice(options.cancellation, name="cancellation", choices=get_args(ChildCancellation), owner=owner)
     for name in ("execution_timeout", "run_timeout"):
         if (limit := getattr(options, name)) is not None:
             checks.check_duration(limit, name=name, owner=owner)

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from django_durable.definitions.activity import ActivityDefinition
+from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.history import events
 from django_durable.history.failures import Failure
 from django_durable.payloads.payload import Payload
@@ -65,6 +66,78 @@ class CancelActivity(Command):
 
     def event(self) -> events.ActivityCancelRequested:
         return events.ActivityCancelRequested(activity=self.activity)
+
+
+class ScheduleChild(Command):
+    definition: WorkflowDefinition[..., Any]  # carries the options, which are the code's of today
+    input: Payload
+    workflow_id: str
+    run_id: UUID
+    explicit: bool
+    key: str = ""
+
+    def matches(self, event: events.Event) -> bool:
+        return (
+            isinstance(event, events.ChildScheduled)
+            and event.name == self.definition.name
+            and event.input == self.input
+        )
+
+    def event(self) -> events.ChildScheduled:
+        return events.ChildScheduled(
+            name=self.definition.name,
+            input=self.input,
+            key=self.key,
+            workflow_id=self.workflow_id,
+            run_id=self.run_id,
+            explicit=self.explicit,
+            parent_close=self.definition.options.parent_close,
+        )
+
+
+class CancelChild(Command):
+    child: int
+    chain_id: UUID
+    reason: str = ""
+
+    def matches(self, event: events.Event) -> bool:
+        return isinstance(event, events.ChildCancelRequested) and event.child == self.child
+
+    def event(self) -> events.ChildCancelRequested:
+        return events.ChildCancelRequested(child=self.child, reason=self.reason)
+
+
+class SignalExternal(Command):
+    workflow_id: str
+    name: str
+    payload: Payload
+    chain_id: UUID | None = None  # of a child; else whichever has the workflow id
+    key: str = ""
+
+    def matches(self, event: events.Event) -> bool:
+        return (
+            isinstance(event, events.ExternalSignalRequested)
+            and event.workflow_id == self.workflow_id
+            and event.name == self.name
+            and event.payload == self.payload
+        )
+
+    def event(self) -> events.ExternalSignalRequested:
+        return events.ExternalSignalRequested(
+            workflow_id=self.workflow_id, name=self.name, payload=self.payload, key=self.key
+        )
+
+
+class CancelExternal(Command):
+    workflow_id: str
+    reason: str = ""
+    key: str = ""
+
+    def matches(self, event: events.Event) -> bool:
+        return isinstance(event, events.ExternalCancelRequested) and event.workflow_id == self.workflow_id
+
+    def event(self) -> events.ExternalCancelRequested:
+        return events.ExternalCancelRequested(workflow_id=self.workflow_id, key=self.key, reason=self.reason)
 
 
 class StartTimer(Command):

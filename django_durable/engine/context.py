@@ -15,6 +15,8 @@ from django_durable.definitions.signal import SignalDefinition
 from django_durable.definitions.update import UpdateDefinition
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.batches import BatchResult, Limits
+from django_durable.engine.children import ChildHandle
+from django_durable.engine.externals import ExternalWorkflow
 from django_durable.engine.info import Info
 from django_durable.engine.log import WorkflowLog
 from django_durable.engine.signals import Arrived
@@ -48,6 +50,31 @@ class Context:
         if not isinstance(definition, ActivityDefinition):
             raise DefinitionError(_not_an_activity(definition))
         return self._state.activities.call(definition, args, kwargs)
+
+    async def child_workflow(self, definition: WorkflowDefinition[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run another workflow as a child of this one, and return its result.
+
+        Raises ``ChildWorkflowError`` if it ends without a result. If this is cancelled, so is the child, and its end
+        is waited for (option ``cancellation``). A child that is open when its parent ends is terminated (option
+        ``parent_close``).
+        """
+        _check_workflow(definition, "child_workflow")
+        return typing.cast("T", await self._state.children.run(definition, args, kwargs))
+
+    async def start_child(
+        self, definition: WorkflowDefinition[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ChildHandle[T]:
+        """Start another workflow as a child of this one, and return as soon as it is started.
+
+        Raises ``ChildWorkflowError``, of type ``WorkflowAlreadyStarted``, if its workflow id is taken.
+        """
+        _check_workflow(definition, "start_child")
+        return await self._state.children.start(definition, args, kwargs)
+
+    def get_workflow(self, workflow_id: str) -> ExternalWorkflow:
+        """Any other workflow, by its id, to send it signals or to cancel it."""
+        self._state.loop.gate()
+        return ExternalWorkflow(self._state.externals, workflow_id)
 
     async def sleep(self, duration: timedelta | float) -> None:
         """Wait for ``duration``, a timedelta or seconds. A durable timer: it survives restarts, and costs nothing."""
@@ -267,6 +294,12 @@ def _wake(future: asyncio.Future[None]) -> None:
 def _time_out(waiter: asyncio.Future[Any], message: str) -> None:
     if not waiter.done():
         waiter.set_exception(TimeoutError(message))
+
+
+def _check_workflow(value: object, method: str) -> None:
+    if not isinstance(value, WorkflowDefinition):
+        name = getattr(value, "__name__", repr(value))
+        raise DefinitionError(f"ctx.{method}() needs a workflow, not {name}: decorate it with @durable.workflow.")
 
 
 def _not_an_activity(value: object) -> str:

@@ -8,10 +8,12 @@ from typing import Any
 
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine import eviction, lines, patches, reading, replay, stack, words
+from django_durable.engine.children import Child
 from django_durable.engine.closing import closing_command
 from django_durable.engine.commands import Command
 from django_durable.engine.context import Context
 from django_durable.engine.drain import Drain
+from django_durable.engine.externals import Request
 from django_durable.engine.info import RunInfo
 from django_durable.engine.pending import Pending
 from django_durable.engine.state import RunState
@@ -26,7 +28,8 @@ from django_durable.payloads.payload import Payload
 
 __all__ = ["Instance", "Pending", "RunInfo"]
 
-Entry = tuple[Command, Timer | Pending | None]
+Bearer = Timer | Pending | Child | Request | None
+Entry = tuple[Command, Bearer]
 """A command, and what waits for its sequence."""
 
 
@@ -153,6 +156,26 @@ class Instance:
         """Activities without an outcome, by the sequence of their ActivityScheduled."""
         return self._state.activities.pending if self._state else {}
 
+    @property
+    def children(self) -> dict[int, Child]:
+        """Children that have not ended, by the sequence of their ChildScheduled."""
+        return self._state.children.pending if self._state else {}
+
+    @property
+    def unstarted(self) -> set[int]:
+        """Children of which it is not known yet whether they could be started."""
+        return self._state.children.unstarted if self._state else set()
+
+    @property
+    def requests(self) -> dict[int, Request]:
+        """Messages to other workflows without an answer, by the sequence of their events."""
+        return self._state.externals.pending if self._state else {}
+
+    @property
+    def had_children(self) -> bool:
+        """Whether it has ever asked for one."""
+        return self._state is not None and self._state.children.any
+
     def next_timer(self) -> tuple[datetime, int] | None:
         """When the earliest timer is due, and the sequence of its TimerStarted; None if there is none."""
         following = self._state.loop.timers.next() if self._state else None
@@ -193,6 +216,8 @@ class Instance:
             state.signals.clear()
             state.handlers.clear()
             state.conditions.clear()
+            state.children.clear()
+            state.externals.clear()
 
     # One input
 
@@ -260,15 +285,20 @@ class Instance:
         state.tidy(closed=self.closed)
         return entries
 
-    def _keep(self, bearer: Timer | Pending | None, recorded: Event | None) -> None:
+    def _keep(self, bearer: Bearer, recorded: Event | None) -> None:
         """Put a timer or an activity of this drain under the sequence that its command has now."""
         if bearer is None:
             return
         state = self._running
-        if isinstance(bearer, Timer):
-            state.loop.timers.add(bearer)
-        else:
-            state.activities.keep(bearer, recorded)
+        match bearer:
+            case Timer():
+                state.loop.timers.add(bearer)
+            case Child():
+                state.children.keep(bearer, recorded)
+            case Request():
+                state.externals.keep(bearer, recorded)
+            case _:
+                state.activities.keep(bearer, recorded)
 
     @property
     def _running(self) -> RunState:
@@ -298,6 +328,24 @@ class Instance:
 
     def _fire_timer(self, event: events.TimerFired) -> None:
         self._running.loop.fire(event.timer)
+
+    def _begin_child(self, event: events.ChildStarted) -> None:
+        self._running.children.begun(event)
+
+    def _fail_to_begin_child(self, event: events.ChildStartFailed) -> None:
+        self._running.children.not_begun(event)
+
+    def _complete_child(self, event: events.ChildCompleted) -> None:
+        self._running.children.complete(event)
+
+    def _fail_child(self, event: events.ChildFailed) -> None:
+        self._running.children.fail(event)
+
+    def _delivered(self, event: events.ExternalDelivered) -> None:
+        self._running.externals.delivered(event)
+
+    def _not_delivered(self, event: events.ExternalFailed) -> None:
+        self._running.externals.failed(event)
 
     def _receive_signal(self, event: events.SignalReceived) -> None:
         self._running.signals.receive(event.name, event.payload)
@@ -345,6 +393,12 @@ _APPLY: dict[type[Event], Callable[[Instance, Any], None]] = {
     events.ActivityCompleted: Instance._complete_activity,
     events.ActivityFailed: Instance._fail_activity,
     events.TimerFired: Instance._fire_timer,
+    events.ChildStarted: Instance._begin_child,
+    events.ChildStartFailed: Instance._fail_to_begin_child,
+    events.ChildCompleted: Instance._complete_child,
+    events.ChildFailed: Instance._fail_child,
+    events.ExternalDelivered: Instance._delivered,
+    events.ExternalFailed: Instance._not_delivered,
     events.SignalReceived: Instance._receive_signal,
     events.UpdateAccepted: Instance._accept_update,
     events.CancelRequested: Instance._cancel,
@@ -354,6 +408,12 @@ _ACCEPTS: dict[type[Event], Callable[[RunState, Any], bool]] = {
     events.ActivityCompleted: lambda state, event: event.activity in state.activities.pending,
     events.ActivityFailed: lambda state, event: event.activity in state.activities.pending,
     events.TimerFired: lambda state, event: event.timer in state.loop.timers,
+    events.ChildStarted: lambda state, event: event.child in state.children.unstarted,
+    events.ChildStartFailed: lambda state, event: event.child in state.children.pending,
+    events.ChildCompleted: lambda state, event: event.child in state.children.pending,
+    events.ChildFailed: lambda state, event: event.child in state.children.pending,
+    events.ExternalDelivered: lambda state, event: event.request in state.externals.pending,
+    events.ExternalFailed: lambda state, event: event.request in state.externals.pending,
     events.SignalReceived: lambda state, event: True,
     events.UpdateAccepted: lambda state, event: state.handlers.takes_update(event),
     events.CancelRequested: lambda state, event: True,

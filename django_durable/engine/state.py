@@ -8,8 +8,10 @@ from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.activities import Activities
 from django_durable.engine.batches import Batches
 from django_durable.engine.calling import Calling
+from django_durable.engine.children import Children
 from django_durable.engine.conditions import Conditions
 from django_durable.engine.continuing import Continuing, check_length
+from django_durable.engine.externals import Externals
 from django_durable.engine.handlers import Handlers
 from django_durable.engine.info import Info, RunInfo
 from django_durable.engine.log import WorkflowLog
@@ -30,8 +32,10 @@ class RunState:
         "batches",
         "beginning",
         "calling",
+        "children",
         "conditions",
         "continuing",
+        "externals",
         "handlers",
         "info",
         "input",
@@ -68,6 +72,10 @@ class RunState:
         self.patches = Patches(self.recorder, marked)
         self.log = WorkflowLog(info, self._silent)
         self.handlers = Handlers(self.loop, self.recorder, self.signals, self.log)
+        self.externals = Externals(self.loop, self.recorder, key=info.run_id.hex)
+        self.children = Children(
+            self.loop, self.recorder, self.externals, key=info.run_id.hex, source=str(beginning.seed)
+        )
         self.continuing = Continuing(definition, self.loop, self.recorder)
         self.calling = Calling(self.activities)
         self.batches = Batches(self.loop, self.recorder, self.calling)
@@ -79,6 +87,7 @@ class RunState:
         """Open the drain of an input. ``size``: characters of the history before it."""
         self.input, self._size = recorded, size
         self.loop.set_time(recorded.time)
+        self.children.begin(recorded.sequence)
         self.recorder.begin(commands)
         self.recorder.verdict = check_length(recorded.sequence)
 
@@ -99,6 +108,7 @@ class RunState:
             chain_id=self.info.chain_id,
             attempt=self.beginning.attempt,
             continued_from=self.beginning.continued_from,
+            parent=self.beginning.parent,
             started_at=self.loop.started,
             events=self.input.sequence,
             bytes=self._size + (self.input.size or len(codec.encode(self.input.event).decode())),

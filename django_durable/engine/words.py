@@ -50,6 +50,18 @@ _EVENTS: dict[type[events.Event], Callable[[Any], str]] = {
     events.ActivityCancelRequested: lambda event: f"the cancellation of activity {event.activity}",
     events.ActivityCompleted: lambda event: f"the result of activity {event.activity}",
     events.ActivityFailed: lambda event: f"the failure of activity {event.activity}",
+    events.ChildScheduled: lambda event: f"child workflow {event.name} with {_payload(event.input)}",
+    events.ChildStarted: lambda event: f"the start of child {event.child}",
+    events.ChildStartFailed: lambda event: f"that child {event.child} could not be started",
+    events.ChildCompleted: lambda event: f"the result of child {event.child}",
+    events.ChildFailed: lambda event: f"the end of child {event.child} as {event.status}",
+    events.ChildCancelRequested: lambda event: f"the cancellation of child {event.child}",
+    events.ExternalSignalRequested: (
+        lambda event: f"signal {event.name} with {_payload(event.payload)} to workflow {event.workflow_id}"
+    ),
+    events.ExternalCancelRequested: lambda event: f"the cancellation of workflow {event.workflow_id}",
+    events.ExternalDelivered: lambda event: f"the delivery of message {event.request}",
+    events.ExternalFailed: lambda event: f"that message {event.request} could not be delivered",
     events.TimerStarted: lambda event: f"a timer of {_seconds(event.duration)}",
     events.TimerCancelled: lambda event: f"the cancellation of timer {event.timer}",
     events.TimerFired: lambda event: f"the end of timer {event.timer}",

@@ -32,6 +32,15 @@ class CarriedSignal(msgspec.Struct, frozen=True, kw_only=True):
     payload: Payload
 
 
+class Parent(msgspec.Struct, frozen=True, kw_only=True):
+    """The run that has started another one as its child, and the key under which it waits for it."""
+
+    workflow_id: str
+    run_id: UUID
+    chain_id: UUID
+    key: str
+
+
 class RunStarted(Event, frozen=True):
     is_input: ClassVar[bool] = True
     input: Payload
@@ -40,6 +49,7 @@ class RunStarted(Event, frozen=True):
     attempt: int = 1  # counts the tries of what continues as new or was started: retries of a failed run
     continued_from: UUID | None = None  # the run before this one in its chain
     signals: tuple[CarriedSignal, ...] = ()
+    parent: Parent | None = None
 
 
 class ActivityCompleted(Event, frozen=True):
@@ -81,6 +91,43 @@ class CancelRequested(Event, frozen=True):
     reason: str = ""
 
 
+class ChildStarted(Event, frozen=True):
+    """A child whose workflow id was given could be started."""
+
+    is_input: ClassVar[bool] = True
+    child: int  # sequence of its ChildScheduled
+
+
+class ChildStartFailed(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+    child: int
+    failure: Failure
+
+
+class ChildCompleted(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+    child: int
+    result: Payload
+
+
+class ChildFailed(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+    child: int
+    failure: Failure
+    status: str  # how the last run of its chain ended
+
+
+class ExternalDelivered(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+    request: int  # sequence of its ExternalSignalRequested or ExternalCancelRequested
+
+
+class ExternalFailed(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+    request: int
+    failure: Failure
+
+
 # Recorded commands
 
 
@@ -95,6 +142,34 @@ class ActivityScheduled(Event, frozen=True):
 
 class ActivityCancelRequested(Event, frozen=True):
     activity: int
+
+
+class ChildScheduled(Event, frozen=True):
+    name: str
+    input: Payload
+    key: str  # made once; the child's reply is addressed by it
+    workflow_id: str
+    run_id: UUID  # of its first run
+    explicit: bool = False  # the id was given, so that starting it may fail
+    parent_close: str = "terminate"
+
+
+class ChildCancelRequested(Event, frozen=True):
+    child: int
+    reason: str = ""
+
+
+class ExternalSignalRequested(Event, frozen=True):
+    workflow_id: str
+    name: str
+    payload: Payload
+    key: str
+
+
+class ExternalCancelRequested(Event, frozen=True):
+    workflow_id: str
+    key: str
+    reason: str = ""
 
 
 class TimerStarted(Event, frozen=True):
@@ -208,6 +283,16 @@ TYPES: dict[str, type[Event]] = {
         SignalRejected,
         UpdateCompleted,
         PatchMarked,
+        ChildScheduled,
+        ChildStarted,
+        ChildStartFailed,
+        ChildCompleted,
+        ChildFailed,
+        ChildCancelRequested,
+        ExternalSignalRequested,
+        ExternalCancelRequested,
+        ExternalDelivered,
+        ExternalFailed,
         RunCompleted,
         RunFailed,
         RunCancelled,

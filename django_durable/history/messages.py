@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import msgspec
 
 from django_durable.history.failures import Failure
@@ -36,15 +34,36 @@ class ActivityResult(msgspec.Struct, frozen=True, kw_only=True, tag="activity", 
     interrupted: bool = False
 
 
-class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that this release does not know, from a newer one. It is never consumed, only left to that."""
+class ChildStart(msgspec.Struct, frozen=True, kw_only=True, tag="child_start", omit_defaults=True):
+    """Whether a child with an id of its own could be started."""
 
-    data: str
-    error: str
+    key: str
+    failure: Failure | None = None
 
 
-Message = Signal | Update | Cancel | ActivityResult
-KINDS = tuple(sorted(str(kind.__struct_config__.tag) for kind in get_args(Message)))
+class ChildResult(msgspec.Struct, frozen=True, kw_only=True, tag="child", omit_defaults=True):
+    """How a child's chain has ended: with a ``result`` if it is completed, else with a ``failure``."""
+
+    key: str
+    status: str
+    result: Payload | None = None
+    failure: Failure | None = None
+
+
+class ExternalResult(msgspec.Struct, frozen=True, kw_only=True, tag="external", omit_defaults=True):
+    """Whether a message to another workflow was delivered."""
+
+    key: str
+    failure: Failure | None = None
+
+
+class Terminate(msgspec.Struct, frozen=True, kw_only=True, tag="terminate"):
+    """The parent has ended: the run ends without its code."""
+
+    reason: str = ""
+
+
+Message = Signal | Update | Cancel | ActivityResult | ChildStart | ChildResult | ExternalResult | Terminate
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
@@ -54,9 +73,5 @@ def encode(message: Message) -> str:
     return _encoder.encode(message).decode()
 
 
-def decode(data: str) -> Message | Unreadable:
-    """Read a stored message. What is none that this release knows comes back as such."""
-    try:
-        return _decoder.decode(data)
-    except msgspec.MsgspecError as error:
-        return Unreadable(data=data, error=str(error))
+def decode(data: str) -> Message:
+    return _decoder.decode(data)

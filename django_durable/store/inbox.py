@@ -20,7 +20,7 @@ class Waiting(NamedTuple):
     """A message that is not yet an event."""
 
     id: int
-    message: messages.Message | messages.Unreadable
+    message: messages.Message
 
 
 def send(chain_id: UUID, message: messages.Message) -> bool:
@@ -33,7 +33,7 @@ def send(chain_id: UUID, message: messages.Message) -> bool:
 
 def put(chain_id: UUID, message: messages.Message) -> None:
     """Put ``message`` into the inbox of a chain that ``reach`` has found open."""
-    _insert([(chain_id, message)])
+    insert([(chain_id, message)])
 
 
 def reach(chain_id: UUID) -> bool:
@@ -76,7 +76,7 @@ def deliver(results: Sequence[tuple[UUID, messages.Message]]) -> list[bool | Non
         )
     }
     there = had if had == chains else had | dispatch.existing(chains - had)
-    _insert([result for result in results if result[0] in had])
+    insert([result for result in results if result[0] in had])
     return [True if chain in had else None if chain in there else False for chain, _ in results]
 
 
@@ -127,7 +127,8 @@ def owners_of_waiting(owner: int) -> tuple[set[UUID], set[UUID]]:
     return mine, nobodys
 
 
-def _insert(results: Iterable[tuple[UUID, messages.Message]]) -> None:
+def insert(results: Iterable[tuple[UUID, messages.Message]]) -> None:
+    """Put messages into inboxes of chains that this transaction has locked against their end."""
     rows = [
         InboxMessage(chain_id=chain_id, data=messages.encode(message), created_at=clock.now())
         for chain_id, message in results

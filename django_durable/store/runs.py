@@ -21,7 +21,7 @@ from django_durable.models import (
     WorkflowRun,
 )
 from django_durable.querysets import RunQuerySet
-from django_durable.store import clock, database, dispatch, following, history, updates
+from django_durable.store import children, clock, database, dispatch, following, history, updates
 
 
 class Ending(NamedTuple):
@@ -33,6 +33,14 @@ class Ending(NamedTuple):
     result: str | None = None
     failure: str | None = None
     follows: following.Following | None = None
+    parent: children.Parent | None = None
+
+    @property
+    def reply(self) -> children.Reply | None:
+        """What the end of the chain tells its parent, if there is one."""
+        if self.parent is None or self.follows is not None:
+            return None
+        return children.Reply(self.parent, self.status, self.result, self.failure)
 
 
 class Place(NamedTuple):
@@ -46,14 +54,16 @@ def rows() -> RunQuerySet:
     return WorkflowRun.objects.using(database.alias())
 
 
-def close(endings: Sequence[Ending]) -> None:
+def close(endings: Sequence[Ending]) -> set[UUID]:
     """End runs whose dispatch rows this transaction has locked for their end, and whose last event it writes.
 
     Everything that belongs to an open chain goes with its dispatch row, unless another run follows; then the messages
-    stay, and what belongs to the run alone goes.
+    stay, and what belongs to the run alone goes. Parents are told; returns their chains. The caller has seen that none
+    of them is busy.
     """
     if not endings:
-        return
+        return set()
+    told = children.reply([reply for ending in endings if (reply := ending.reply) is not None])
     follow = [ending.follows for ending in endings if ending.follows is not None]
     ended = following.before(follow)
     if database.is_postgres():
@@ -61,6 +71,7 @@ def close(endings: Sequence[Ending]) -> None:
     else:
         _close_each(endings)
     following.insert(follow, ended)
+    return told
 
 
 _CLOSE = f"""
@@ -96,7 +107,7 @@ WHERE run.id = ended.run_id
 def _close_at_once(endings: Sequence[Ending]) -> None:
     now, params = clock.sql()
     records = msgspec.json.encode(
-        [ending._asdict() | {"follows": None, "is_last": ending.follows is None} for ending in endings]
+        [ending._asdict() | {"follows": None, "parent": None, "is_last": ending.follows is None} for ending in endings]
     ).decode()
     with database.cursor() as cursor:
         keep: Any = updates.KEEP  # an interval is what the driver makes of it
@@ -147,8 +158,11 @@ def terminate(chain_id: UUID, event: events.RunTerminated, failure: str) -> UUID
     if chain_id not in locked:
         return None
     run_id, _, _ = locked[chain_id]
+    parent = children.parent_of(rows().only("parent_chain_id", "parent_key").get(pk=run_id))
+    if parent is not None and children.busy([parent]):
+        return None
     history.append(history.after_last([(run_id, event)]))
-    close([Ending(chain_id, run_id, Status.TERMINATED, failure=failure)])
+    close([Ending(chain_id, run_id, Status.TERMINATED, failure=failure, parent=parent)])
     return run_id
 
 

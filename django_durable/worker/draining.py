@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
@@ -20,8 +20,8 @@ from django_durable.history.replies import State
 from django_durable.history.status import Status
 from django_durable.payloads import payload
 from django_durable.payloads.payload import Payload
-from django_durable.store import following, history, inbox, runs, tasks, updates
-from django_durable.worker import successors, task_rows
+from django_durable.store import children, following, history, inbox, runs, sends, tasks, updates
+from django_durable.worker import offspring, successors, task_rows
 from django_durable.worker.executors import Slots
 from django_durable.worker.jobs import Job
 from django_durable.worker.ownership import Input, OwnedRun
@@ -35,13 +35,6 @@ LOCAL_SHARE = 0.75  # of the slots that a run's owner may take for itself while 
 
 class DrainTooLarge(DurableError):
     """One drain wants more written than one commit should hold."""
-
-
-class UnreadableMessage(events.Event, frozen=True):
-    """In the place of an input that a newer release would know. It is never written."""
-
-    is_input: ClassVar[bool] = True
-    error: str
 
 
 class Drainer:
@@ -61,16 +54,15 @@ class Drainer:
             commands.FailRun: self._fail,
             commands.CancelRun: self._cancelled,
             commands.ContinueAsNew: self._continue,
+            commands.ScheduleChild: self._schedule_child,
+            commands.CancelChild: self._cancel_child,
+            commands.SignalExternal: self._signal_external,
+            commands.CancelExternal: self._cancel_external,
         }
 
     def drain(self, run: OwnedRun, now: datetime) -> None:
         """Apply the run's next input. Raises whatever the engine raises: the run is parked then."""
         following = run.inputs.popleft()
-        if isinstance(following.event, UnreadableMessage):
-            raise codec.UnreadableEvent(
-                f"A message for this run was written by a newer release of django_durable: {following.event.error}. "
-                "Upgrade this worker."
-            )
         run.draft.applied.append(following)
         if isinstance(following.event, events.UpdateAccepted) and self._refuse(run, following.event):
             return
@@ -226,6 +218,28 @@ class Drainer:
         self._note(run, command, command.event(run_id=follows.run_id), drain)
         run.draft.ending = self._ending(run, Status.CONTINUED_AS_NEW, follows=follows)
 
+    def _schedule_child(self, run: OwnedRun, command: commands.ScheduleChild, drain: Drain) -> None:
+        """A child whose id is fresh is inserted by the flush; others are started after it, on another connection."""
+        self._note(run, command, command.event(), drain)
+        if not command.explicit:
+            run.draft.children.append(offspring.new_child(run, command))
+
+    def _cancel_child(self, run: OwnedRun, command: commands.CancelChild, drain: Drain) -> None:
+        self._note(run, command, command.event(), drain)
+        run.draft.sends.append(sends.Send(messages.Cancel(reason=command.reason), chain_id=command.chain_id))
+
+    def _signal_external(self, run: OwnedRun, command: commands.SignalExternal, drain: Drain) -> None:
+        self._note(run, command, command.event(), drain)
+        message = messages.Signal(name=command.name, payload=command.payload)
+        run.draft.sends.append(
+            sends.Send(message, chain_id=command.chain_id, workflow_id=command.workflow_id, answer=command.key)
+        )
+
+    def _cancel_external(self, run: OwnedRun, command: commands.CancelExternal, drain: Drain) -> None:
+        self._note(run, command, command.event(), drain)
+        message = messages.Cancel(reason=command.reason)
+        run.draft.sends.append(sends.Send(message, workflow_id=command.workflow_id, answer=command.key))
+
     def _ending(
         self,
         run: OwnedRun,
@@ -235,7 +249,9 @@ class Drainer:
         failure: str | None = None,
         follows: following.Following | None = None,
     ) -> runs.Ending:
-        return runs.Ending(run.claimed.chain_id, run.claimed.run_id, status, result, failure, follows)
+        link = run.instance.beginning.parent
+        parent = children.Parent(link.chain_id, link.key) if link is not None else None
+        return runs.Ending(run.claimed.chain_id, run.claimed.run_id, status, result, failure, follows, parent)
 
 
 def unstarted_task(job: Job, queue: str, *, interruptions: int = 0) -> tasks.NewTask:
@@ -257,8 +273,12 @@ def input_of(run: OwnedRun, waiting: inbox.Waiting) -> Input:
             return Input(events.CancelRequested(reason=message.reason), waiting.id)
         case messages.ActivityResult():
             return Input(outcome_event(run.sequence_of(message.key) or 0, message), waiting.id)
-        case messages.Unreadable():
-            return Input(UnreadableMessage(error=message.error), waiting.id)
+        case messages.ChildStart() | messages.ChildResult():
+            return Input(offspring.event_of(run.child_of(message.key) or 0, message), waiting.id)
+        case messages.ExternalResult():
+            return Input(offspring.answer_of(run.request_of(message.key) or 0, message), waiting.id)
+        case messages.Terminate():
+            return Input(events.RunTerminated(reason=message.reason), waiting.id)
 
 
 def outcome_event(activity: int, message: messages.ActivityResult) -> events.Event:

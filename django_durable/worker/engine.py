@@ -7,16 +7,19 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
+from uuid import UUID
 
-from django_durable import conf, instrumentation
+from django_durable import conf, instrumentation, transports
 from django_durable.client import messaging
 from django_durable.history import events
 from django_durable.history.status import Status
-from django_durable.store import clock, database, delivery, flush, leases, outside
+from django_durable.store import clock, database, delivery, dispatch, flush, leases, outside
+from django_durable.worker import offspring
 from django_durable.worker.alarms import Alarms
 from django_durable.worker.auditing import Auditor
+from django_durable.worker.child_starts import ChildStarts
 from django_durable.worker.draining import Drainer
 from django_durable.worker.executors import Slots
 from django_durable.worker.flushing import Flusher
@@ -62,6 +65,8 @@ class Engine:
         pace: Pace,
         linger: Callable[[], float],
         on_tick: Callable[[], None],
+        on_parent_closed: Callable[[UUID], None] = lambda chain: None,
+        threaded: bool = False,
         stopped: Callable[[], bool],
         finished: deque[Finished],
     ) -> None:
@@ -106,8 +111,16 @@ class Engine:
             lost=self._lose,
         )
         self._outside = OutsideEnds(
-            worker, holdings=self.holdings, flusher=self._flusher, ended=self._ended_outside, lost=self._lose
+            worker,
+            holdings=self.holdings,
+            flusher=self._flusher,
+            ended=self._ended_outside,
+            lost=self._lose,
+            told=self._tell,
         )
+        self._on_parent_closed = on_parent_closed
+        self._answered: deque[UUID] = deque()
+        self._child_starts = ChildStarts(worker, threaded=threaded, told=self.hear)
         self.auditor = Auditor(
             worker, holdings=self.holdings, flusher=self._flusher, parking=self.parking, lost=self._lose
         )
@@ -122,6 +135,11 @@ class Engine:
     def report(self, finished: Finished) -> None:
         """An executor tells the end of an attempt."""
         self._finished.append(finished)
+        self._bell.set()
+
+    def hear(self, chain: UUID) -> None:
+        """There is a message for a run that is probably this worker's."""
+        self._answered.append(chain)
         self._bell.set()
 
     def wake(self) -> None:
@@ -146,6 +164,7 @@ class Engine:
         if not self.draining and self.taking.is_due():
             worked |= self._take()
         worked |= self._outside.write()
+        worked |= self._hear_answers()
         batch = self._drain()
         if batch:
             self._flush(batch)
@@ -156,7 +175,11 @@ class Engine:
     @property
     def is_held_up(self) -> bool:
         """Whether something is left only because somebody else has its rows."""
-        return bool(self.holdings.ready or self.holdings.reports or self._outside.waits)
+        return bool(self.holdings.ready or self.holdings.reports or self._outside.waits or self._starts_wait)
+
+    @property
+    def _starts_wait(self) -> bool:
+        return not self._child_starts.threaded and self._child_starts.waits
 
     def is_idle(self) -> bool:
         """Whether nothing is owned, executed or still to be told."""
@@ -174,7 +197,11 @@ class Engine:
             instrumentation.send(instrumentation.engine_lagging, worker=self.worker, seconds=late)
 
     def _until_next(self) -> float:
-        if self._finished or any(run.busy_until <= time.monotonic() for run in self.holdings.ready.values()):
+        if (
+            self._finished
+            or self._answered
+            or any(run.busy_until <= time.monotonic() for run in self.holdings.ready.values())
+        ):
             return 0.0
         waits = [min(LONGEST_REST, conf.current().LEASE_SECONDS / RESTS_PER_LEASE)]
         if not self.draining:
@@ -213,13 +240,47 @@ class Engine:
         for run in seen.runs:
             self.alarms.set_timer(run)
             self.alarms.set_end(run)
+            if not run.draft.events:  # else its starts are not committed yet
+                self._start_children(run)
         for run in seen.expired:
             self._outside.add(run, outside.time_out)
         for run in seen.cancelled:
             self._outside.add(run, outside.cancel)
+        for run in seen.orphaned:
+            self._outside.add(run, outside.terminate)
         if seen.tick:
             self._on_tick()
         return bool(seen.runs or seen.tasks)
+
+    def _hear_answers(self) -> bool:
+        """Make starts that nobody else makes, and read what has been answered. False: there was nothing."""
+        made = not self._child_starts.threaded and self._child_starts.work()
+        chains = set()
+        while self._answered:
+            chains.add(self._answered.popleft())
+        self.taking.hear(chains)
+        return made or bool(chains)
+
+    def _start_children(self, run: OwnedRun) -> None:
+        """After the commit that holds the request."""
+        if run.instance.unstarted:
+            for start in offspring.starts_to_make(run):
+                self._child_starts.ask(start)
+
+    def _tell(self, chains: set[UUID], asked_to_end: Collection[UUID] = ()) -> None:
+        """Messages have been written for these: who has them is to read them, who sleeps is to wake up."""
+        self.taking.hear(chain for chain in chains if chain in self.holdings.owned)
+        others = {chain for chain in chains if chain not in self.holdings.owned}
+        messaging.hint_all(others.difference(asked_to_end))
+        messaging.hint_all(others.intersection(asked_to_end), holds=(dispatch.DELAYED,))
+
+    def _announce(self, result: flush.Result) -> None:
+        """Who has got messages in this flush, and which queues have new runs."""
+        self._tell(result.told, result.asked_to_end)
+        for queue in result.started:
+            transports.hint_work(queue)
+        if result.started:
+            self.wake()
 
     # Drain
 
@@ -248,6 +309,9 @@ class Engine:
         return [run for run in batch if run.wants_write]
 
     def _apply(self, run: OwnedRun, now: Any) -> bool:
+        if isinstance(run.inputs[0].event, events.RunTerminated):
+            self._outside.add(run, outside.terminate)
+            return False
         try:
             if run.stale and not run.draft.applied:
                 self._replay_again(run)
@@ -295,6 +359,7 @@ class Engine:
                 self._trouble(run, errors[run.claimed.chain_id])
             else:
                 _VERDICTS[result.verdicts[run.claimed.chain_id]](self, run, result)
+        self._announce(result)
 
     def _written(self, run: OwnedRun, result: flush.Result) -> None:
         draft, run.draft = run.draft, Draft()
@@ -310,6 +375,7 @@ class Engine:
         for job in draft.local:
             run.running[job.sequence] = job
             self._start(job)
+        self._start_children(run)
         self._after(run)
 
     def _ended(self, run: OwnedRun, draft: Draft, status: Status | None) -> None:
@@ -319,6 +385,8 @@ class Engine:
         for job in run.running.values():
             self._slots.give_up(job)
         self.holdings.drop(run)
+        if status not in (None, Status.CONTINUED_AS_NEW) and (draft.ending is None or run.instance.had_children):
+            self._on_parent_closed(run.claimed.chain_id)
         run.instance.evict()
         if draft.ending is not None and draft.ending.follows is not None:
             self.wake()  # the next run of the chain is due
@@ -333,6 +401,7 @@ class Engine:
 
     def _ended_outside(self, run: OwnedRun, status: Status) -> None:
         draft, run.draft = run.draft, Draft()
+        draft.ending = None  # it is another one
         self._ended(run, draft, status)
 
     def _after(self, run: OwnedRun) -> None:
@@ -340,7 +409,7 @@ class Engine:
         self.alarms.set_timer(run)
         if not run.inputs:
             self.holdings.ready.pop(run.claimed.chain_id, None)
-            if not run.running:
+            if not run.running and not run.instance.unstarted:
                 run.idle_since = time.monotonic()
 
     def _busy(self, run: OwnedRun, result: flush.Result) -> None:
@@ -434,6 +503,7 @@ class Engine:
             job.given_up = True
         self._cache.clear()
         self.alarms.clear()
+        self._child_starts.stop()
 
 
 _VERDICTS: dict[flush.Verdict, Callable[[Engine, OwnedRun, flush.Result], None]] = {

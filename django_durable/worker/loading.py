@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -74,16 +74,23 @@ class Loader:
         """Owned runs whose code does not run."""
         return [self._new_run(claimed) for claimed in claims]
 
-    def cancelled(self, claims: Sequence[dispatch.Claimed]) -> list[dispatch.Claimed]:
-        """Which of these runs are asked to end."""
-        waiting = inbox.read([claimed.chain_id for claimed in claims])
-        return [one for one in claims if any(isinstance(m.message, messages.Cancel) for m in waiting[one.chain_id])]
+    def asked_to_end(self, held: Sequence[dispatch.Claimed]) -> tuple[list[dispatch.Claimed], list[dispatch.Claimed]]:
+        """Held runs that end without their code: those whose parent has ended, and those cancelled while delayed."""
+        waiting = inbox.read([claimed.chain_id for claimed in held])
+        kinds = {chain: {type(one.message) for one in found} for chain, found in waiting.items()}
+        orphaned = [one for one in held if messages.Terminate in kinds.get(one.chain_id, ())]
+        cancelled = [
+            one
+            for one in held
+            if one.hold == dispatch.DELAYED and messages.Cancel in kinds.get(one.chain_id, ()) and one not in orphaned
+        ]
+        return orphaned, cancelled
 
     def reload(self, run: OwnedRun) -> BaseException | None:
         """Replace the run's instance by a replay of what is committed. The inputs stay."""
         run.instance.evict()
         run.instance = self._new_instance(run.claimed)
-        return self._replay(run, history.read_lazily([run.claimed.run_id]).get(run.claimed.run_id, ())).error
+        return self._replay(run, history.read([run.claimed.run_id])[run.claimed.run_id]).error
 
     def _new_run(self, claimed: dispatch.Claimed, instance: Instance | None = None) -> OwnedRun:
         definition = self._serving.definitions[claimed.definition]
@@ -105,14 +112,13 @@ class Loader:
     def _replay_all(self, fresh: Sequence[OwnedRun]) -> dict[UUID, Loaded]:
         if not fresh:
             return {}
-        histories = history.read_lazily([run.claimed.run_id for run in fresh])
-        return {run.claimed.chain_id: self._replay(run, histories.get(run.claimed.run_id, ())) for run in fresh}
+        histories = history.read([run.claimed.run_id for run in fresh])
+        return {run.claimed.chain_id: self._replay(run, histories[run.claimed.run_id]) for run in fresh}
 
-    def _replay(self, run: OwnedRun, recorded: Iterable[events.Recorded]) -> Loaded:
+    def _replay(self, run: OwnedRun, recorded: Sequence[events.Recorded]) -> Loaded:
         try:
-            readable = list(recorded)
             with self._watchdog.watching(run):
-                first: Drain | None = run.instance.replay(readable, touch=self._watchdog.touch)
+                first: Drain | None = run.instance.replay(recorded, touch=self._watchdog.touch)
             run.noted = run.instance.lingering() if first is None else None
             if first is not None:
                 self._drainer.record(run, first)

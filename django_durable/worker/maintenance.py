@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from django.db import DatabaseError, InterfaceError
@@ -16,7 +18,7 @@ from django_durable.client import messaging, scheduling
 from django_durable.definitions.registry import registry
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.exceptions import DurableError, UnknownDefinition
-from django_durable.history import messages, vocabulary
+from django_durable.history import messages
 from django_durable.history.failures import Failure
 from django_durable.models import ActivityTask
 from django_durable.payloads import payload
@@ -48,6 +50,7 @@ class Maintenance:
         self._asked = threading.Event()
         self._stopped = False
         self._declared = False
+        self._parents: deque[UUID] = deque()  # that have ended: their children are to be told
         self._slow_at = 0.0
         self._thread = threading.Thread(target=self._run, name="durable-maintenance", daemon=True)
 
@@ -60,6 +63,11 @@ class Maintenance:
 
     def ask(self) -> None:
         """There is something to sweep."""
+        self._asked.set()
+
+    def close_children_of(self, chain: UUID) -> None:
+        """A parent has ended: do with its children as their options say. Called from any thread."""
+        self._parents.append(chain)
         self._asked.set()
 
     def _run(self) -> None:
@@ -104,15 +112,22 @@ class Maintenance:
         if thoroughly or time.monotonic() >= self._slow_at:
             self._slow_at = time.monotonic() + SLOW_SECONDS
             self._slow_round()
-        if recovered or ticked:
+        closed = self._close_children()
+        if recovered or ticked or closed:
             self._wake()
+
+    def _close_children(self) -> int:
+        parents = {self._parents.popleft() for _ in range(len(self._parents))}
+        return messaging.close_children(parents) if parents else 0
 
     def _slow_round(self) -> None:
         for definition, count in dispatch.postpone_unknown(leases.registered_definitions()):
             logger.warning("%d runs are due, but no live worker has the workflow %s.", count, definition)
         for key, definition_ in self._definitions.items():
-            if dispatch.offer_blocked(key, (definition_.fingerprint, vocabulary.current())):
+            if dispatch.offer_blocked(key, definition_.fingerprint):
                 self._wake()
+        if messaging.close_children():
+            self._wake()
         recovery.forget_old_workers()
         updates.prune()
 

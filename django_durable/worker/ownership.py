@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.instance import Instance
 from django_durable.history import events, lingering
 from django_durable.history.lingering import Lingering
-from django_durable.store import dispatch, flush, history, runs, tasks, updates
+from django_durable.store import dispatch, flush, history, runs, sends, starts, tasks, updates
 from django_durable.worker.jobs import Job
 
 
@@ -26,7 +27,7 @@ class Input(NamedTuple):
 class Draft:
     """What the drains since the last commit want written: dropped whole if something else reached the run first."""
 
-    __slots__ = ("applied", "cancelled", "ending", "events", "local", "replies", "size", "spilled")
+    __slots__ = ("applied", "cancelled", "children", "ending", "events", "local", "replies", "sends", "size", "spilled")
 
     def __init__(self) -> None:
         self.applied: list[Input] = []
@@ -36,6 +37,8 @@ class Draft:
         self.spilled: list[tasks.NewTask] = []
         self.cancelled: list[tuple[str, bool]] = []  # key, whether it is atomic
         self.replies: dict[str, updates.Reply] = {}  # the latest of each update
+        self.children: list[starts.NewRun] = []
+        self.sends: list[sends.Send] = []
         self.ending: runs.Ending | None = None
 
     def add(self, row: history.Row) -> None:
@@ -54,6 +57,7 @@ class OwnedRun:
     """One run in this worker's hands. Lives from the claim to the release; its instance may be replaced meanwhile."""
 
     __slots__ = (
+        "asked",
         "begins",
         "busy_until",
         "claimed",
@@ -95,6 +99,7 @@ class OwnedRun:
         self.idle_since: float | None = None
         self.progressed = False
         self.begins = claimed.hold == dispatch.DELAYED  # the hold goes with the first flush
+        self.asked: set[int] = set()  # children, by their sequence, whose start is under way elsewhere
         self.ends_outside = False  # its code runs no more: it has timed out, or was cancelled before it began
         self.noted: Lingering | None = None  # what its row says of open handlers and of signals that nobody took
         self.stale = False  # its instance is to be replaced by a replay before the next input
@@ -134,16 +139,28 @@ class OwnedRun:
             ending=draft.ending,
             reopens=self.tries > 0,
             begins=self.begins,
+            children=tuple(draft.children),
+            sends=tuple(draft.sends),
         )
 
     def sequence_of(self, key: str) -> int | None:
-        """The pending activity that has this idempotency key. A key ends with the sequence that it was made from."""
-        guess = key.rpartition("-")[2]
-        if guess.isdigit():
-            pending = self.instance.activities.get(int(guess))
-            if pending is not None and pending.command.key == key:
-                return int(guess)
-        for sequence, pending in self.instance.activities.items():
-            if pending.command.key == key:
-                return sequence
-        return None
+        """The pending activity that has this idempotency key."""
+        return _by_key(self.instance.activities, key)
+
+    def child_of(self, key: str) -> int | None:
+        """The child that replies under this key, if it has not ended."""
+        return _by_key(self.instance.children, key)
+
+    def request_of(self, key: str) -> int | None:
+        """The message to another workflow that is answered under this key."""
+        return _by_key(self.instance.requests, key)
+
+
+def _by_key(pending: Mapping[int, Any], key: str) -> int | None:
+    """Where ``key`` is pending. A key ends with the sequence that it was made from."""
+    guess = key.rpartition("-")[2]
+    if guess.isdigit():
+        found = pending.get(int(guess))
+        if found is not None and found.command.key == key:
+            return int(guess)
+    return next((sequence for sequence, one in pending.items() if one.command.key == key), None)

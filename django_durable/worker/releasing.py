@@ -43,7 +43,7 @@ class Releaser:
         if not idle:
             return False
         with leases.fenced(self._worker, flushed=False):
-            released = dispatch.release(self._worker, [_release_of(run) for run in idle])
+            released = dispatch.release(self._worker, [self._release_of(run) for run in idle])
         owned = dispatch.owned(self._worker) if len(released) < len(idle) else {}
         for run in idle:
             if run.claimed.chain_id in released:
@@ -72,8 +72,9 @@ class Releaser:
         idle = [run for run in idle if not run.ends_outside]
         return [run for run in idle if draining or not run.timer or run.timer[0] > soon]
 
-
-def _release_of(run: OwnedRun) -> dispatch.Release:
-    times = [run.timer[0] if run.timer else None, run.claimed.deadline]
-    wakeup_at = min((time for time in times if time is not None), default=None)
-    return dispatch.Release(run.claimed.chain_id, run.claimed.epoch, wakeup_at, run.progressed)
+    def _release_of(self, run: OwnedRun) -> dispatch.Release:
+        times = [run.timer[0] if run.timer else None, run.claimed.deadline]
+        if run.instance.unstarted:  # whoever has the run makes the starts of its children
+            times.append(self._time.now())
+        wakeup_at = min((time for time in times if time is not None), default=None)
+        return dispatch.Release(run.claimed.chain_id, run.claimed.epoch, wakeup_at, run.progressed)

@@ -25,6 +25,7 @@ def continued(run: OwnedRun, command: commands.ContinueAsNew) -> following.Follo
         python=PYTHON,
         continued_from=run.claimed.run_id,
         signals=command.signals,
+        parent=run.instance.beginning.parent,
     )
     return _after(run, started)
 
@@ -48,6 +49,7 @@ def retried(run: OwnedRun, command: commands.FailRun) -> following.Following | N
         attempt=beginning.attempt + 1,
         continued_from=run.claimed.run_id,
         signals=command.signals,
+        parent=beginning.parent,
     )
     pause = error.delay if isinstance(error, RetryAfter) else policy.delay(beginning.attempt, random.random)
     return _after(run, started)._replace(delay=pause)

@@ -36,6 +36,7 @@ class Taken:
     runs: list[OwnedRun] = field(default_factory=list)
     expired: list[OwnedRun] = field(default_factory=list)  # their deadline has passed: their code does not run
     cancelled: list[OwnedRun] = field(default_factory=list)  # before they began
+    orphaned: list[OwnedRun] = field(default_factory=list)  # held, and their parent has ended
     jobs: list[Job] = field(default_factory=list)
     tasks: int = 0
     tick: bool = False  # a schedule is due
@@ -115,13 +116,13 @@ class Taking:
         try:
             self._load(seen.runs, taken)
             self._prepare(seen.tasks, taken)
-            self._hear(seen.messages_for)
+            self.hear(seen.messages_for)
         except BaseException:  # what was claimed and is not known is given back by the audit
             self._give_back_slots(taken.jobs)
             raise
         return taken
 
-    def _hear(self, chains: Iterable[UUID]) -> None:
+    def hear(self, chains: Iterable[UUID]) -> None:
         """Queue the messages of runs that this worker has."""
         runs = [run for run in map(self._holdings.owned.get, chains) if run is not None]
         self._loader.read_inbox(runs)
@@ -209,12 +210,12 @@ class Taking:
 
     def _set_aside(self, claims: list[dispatch.Claimed], taken: Taken) -> list[dispatch.Claimed]:
         """Runs that end without their code are not loaded; returns the others."""
-        expired = [one for one in claims if one.expired]
-        unbegun = [one for one in claims if one.hold == dispatch.DELAYED and not one.expired]
-        cancelled = self._loader.cancelled(unbegun) if unbegun else []
-        taken.expired = self._loader.untouched(expired)
+        held = [one for one in claims if one.hold is not None and not one.expired]
+        orphaned, cancelled = self._loader.asked_to_end(held) if held else ([], [])
+        taken.expired = self._loader.untouched([one for one in claims if one.expired])
         taken.cancelled = self._loader.untouched(cancelled)
-        for run in (*taken.expired, *taken.cancelled):
+        taken.orphaned = self._loader.untouched(orphaned)
+        for run in (*taken.expired, *taken.cancelled, *taken.orphaned):
             self._holdings.owned[run.claimed.chain_id] = run
         return [one for one in claims if one.chain_id not in self._holdings.owned]
 

@@ -168,7 +168,6 @@ class Worker:
             return False
         self.engine = self._new_engine(self.id)
         self._listen(self.id)
-        self._maintenance.ask()  # what other code has blocked is offered to this one's
         instrumentation.send(instrumentation.worker_started, worker=self.id, queues=self.queues)
         return True
 
@@ -183,6 +182,8 @@ class Worker:
             pace=Pace(self._longest_poll),
             linger=lambda: conf.current().LINGER_SECONDS,
             on_tick=self._maintenance.ask,
+            on_parent_closed=self._maintenance.close_children_of,
+            threaded=True,
             stopped=self._is_forced,
             finished=self._finished,
         )

@@ -9,7 +9,16 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from django_durable import ActivityError, ApplicationError, Context, Retry, RetryAfter, durable
+from django_durable import (
+    ActivityError,
+    ApplicationError,
+    ChildWorkflowError,
+    Context,
+    FailureError,
+    Retry,
+    RetryAfter,
+    durable,
+)
 from tests.flows import activities
 
 approved = durable.signal("approved", str)
@@ -588,3 +597,165 @@ async def council(ctx: Context, votes: int, patience: float) -> list[str]:
     except TimeoutError:
         names.append("nobody else")
     return names
+
+
+# Parents and children
+
+
+@durable.workflow
+async def adds(ctx: Context, a: int, b: int) -> int:
+    return await ctx.activity(activities.add, a, b)
+
+
+@durable.workflow
+async def parent_of_sum(ctx: Context, count: int) -> int:
+    """Children at once, then their sum."""
+    return sum(await asyncio.gather(*(ctx.child_workflow(adds, number, 1) for number in range(count))))
+
+
+@durable.workflow
+async def parent_by_name(ctx: Context, name: str, args: list[Any], options: dict[str, Any]) -> Any:
+    """Awaits one child."""
+    return await ctx.child_workflow(durable.workflow_named(name).using(**read(options)), *args)
+
+
+def read(options: dict[str, Any]) -> Any:
+    """Options as they were given: JSON has no durations."""
+    return {
+        name: timedelta(seconds=value) if name in ("run_timeout", "start_delay") else value
+        for name, value in options.items()
+    }
+
+
+@durable.workflow
+async def parent_catches(ctx: Context, name: str, args: list[Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Awaits one child and describes how it failed."""
+    try:
+        await ctx.child_workflow(durable.workflow_named(name).using(**read(options)), *args)
+    except ChildWorkflowError as error:
+        causes, cause = [], error.cause
+        while isinstance(cause, FailureError):
+            causes.append([cause.type, cause.message])
+            cause = cause.cause
+        return {
+            "type": error.type,
+            "message": error.message,
+            "status": error.status,
+            "workflow_id": error.workflow_id,
+            "causes": causes,
+        }
+    return {}
+
+
+@durable.workflow
+async def parent_that_returns(ctx: Context, name: str, args: list[Any], options: dict[str, Any]) -> list[str]:
+    """Starts a child and ends."""
+    handle = await ctx.start_child(durable.workflow_named(name).using(**read(options)), *args)
+    return [handle.workflow_id, str(handle.run_id)]
+
+
+@durable.workflow
+async def parent_that_waits(ctx: Context, name: str, args: list[Any], options: dict[str, Any]) -> Any:
+    """Starts a child and waits to be told what to do with it, or with itself."""
+    handle = await ctx.start_child(durable.workflow_named(name).using(**read(options)), *args)
+    while True:
+        match await ctx.wait_signal(approved):
+            case "await":
+                return await handle
+            case "await twice":
+                return [await handle, await handle]
+            case "cancel":
+                await handle.cancel("the parent says so")
+            case "signal":
+                await handle.signal(approved("from the parent"))
+            case "continue":
+                ctx.continue_as_new(name, args, options)
+            case "fail":
+                raise ValueError("the parent fails")
+            case _:
+                return "left"
+
+
+@durable.workflow
+async def parent_with_limit(ctx: Context, name: str, args: list[Any], options: dict[str, Any], seconds: float) -> str:
+    try:
+        async with asyncio.timeout(seconds):
+            await ctx.child_workflow(durable.workflow_named(name).using(**read(options)), *args)
+    except TimeoutError:
+        return "too late"
+    return "in time"
+
+
+@durable.workflow
+async def family(ctx: Context, depth: int) -> list[str]:
+    """A child of a child of a child."""
+    parent = ctx.info.parent
+    below = await ctx.child_workflow(family, depth - 1) if depth else []
+    return [parent.workflow_id if parent else "nobody", *below]
+
+
+@durable.workflow
+async def never_ends_below(ctx: Context, depth: int) -> None:
+    """Parents and children that all wait, with an effect when they are cancelled."""
+    try:
+        if depth:
+            await ctx.child_workflow(never_ends_below.using(workflow_id=f"below-{depth - 1}"), depth - 1)
+        else:
+            await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        await ctx.activity(activities.record, "cleaned up", str(depth))
+        raise
+
+
+@durable.workflow(retry=SOON)
+async def parent_tried_again(ctx: Context) -> list[Any]:
+    """Leaves a child behind in its first try."""
+    await ctx.start_child(never_ends.using(workflow_id=f"left-{ctx.info.attempt}"))
+    if ctx.info.attempt == 1:
+        raise ValueError("once")
+    return [ctx.info.attempt]
+
+
+@durable.workflow
+async def signals_other(ctx: Context, workflow_id: str, words: list[str]) -> list[str]:
+    """Signals another workflow, and tells what came of it."""
+    told = []
+    for word in words:
+        try:
+            await ctx.get_workflow(workflow_id).signal(approved(word))
+            told.append("sent")
+        except FailureError as error:
+            told.append(error.type)
+    return told
+
+
+@durable.workflow
+async def cancels_other(ctx: Context, workflow_id: str) -> str:
+    try:
+        await ctx.get_workflow(workflow_id).cancel("another workflow says so")
+    except FailureError as error:
+        return error.type
+    return "asked"
+
+
+@durable.workflow
+async def ends_of_child(ctx: Context, workflow_id: str, limited: bool) -> list[str]:
+    """How a child ended that others end."""
+    child = never_ends.using(workflow_id=workflow_id)
+    if limited:
+        child = child.using(run_timeout=timedelta(seconds=0.3))
+    try:
+        await ctx.child_workflow(child)
+    except ChildWorkflowError as error:
+        return [error.status, error.type, error.message]
+    return []
+
+
+@durable.workflow
+async def delays_child(ctx: Context, workflow_id: str) -> None:
+    await ctx.child_workflow(echo.using(workflow_id=workflow_id, start_delay=timedelta(hours=1)), 1)
+
+
+@durable.workflow
+async def parent_of_echoes(ctx: Context, count: int) -> int:
+    return len(await asyncio.gather(*(ctx.child_workflow(echo, number) for number in range(count))))

@@ -344,7 +344,7 @@ def test_a_page_costs_the_same_for_five_events_and_for_fifty(admin_client, djang
     for first, last in ((1, 5), (6, 50)):
         for sequence in range(first, last + 1):
             factories.HistoryEventFactory.create(run=run, sequence=sequence)
-        with django_assert_num_queries(9):
+        with django_assert_num_queries(11):
             text_of(admin_client, page_of(run))
 
 

@@ -18,7 +18,7 @@ import msgspec
 from django_durable.history import codec, events, failures
 from django_durable.history.events import Recorded
 from tests.replay.workflows import WORKFLOWS
-from tests.unit.engine_harness import Run
+from tests.unit.engine_harness import Run, payload
 
 HERE = Path(__file__).parent
 
@@ -127,6 +127,46 @@ def until(run: Run) -> None:
     run.fire()
 
 
+def _children(run: Run) -> dict[str, int]:
+    """Sequences of the children by their label."""
+    return {
+        WORKFLOWS["child"].decode_input(one.event.input)[0][0]: one.sequence
+        for one in run.history
+        if isinstance(one.event, events.ChildScheduled)
+    }
+
+
+def children(run: Run) -> None:
+    asked = _children(run)
+    run.apply(events.ChildCompleted(child=asked["b"], result=payload("b")))
+    run.apply(events.ChildStarted(child=asked["c"]))
+    failure = failures.Failure(type="ValueError", message="broken", cause=failures.Failure(type="KeyError"))
+    run.apply(events.ChildFailed(child=asked["c"], failure=failure, status="failed"))
+    run.apply(events.ChildCompleted(child=asked["a"], result=payload("a")))
+    (label,) = run.pending
+    run.complete(label)
+    run.apply(events.ExternalDelivered(request=run.instance.sequence))
+    taken = failures.Failure(type="WorkflowAlreadyStarted", message="taken")
+    run.apply(events.ChildStartFailed(child=_children(run)["e"], failure=taken))
+    ended = failures.Failure(type="Terminated", message="by others")
+    run.apply(events.ChildFailed(child=_children(run)["d"], failure=ended, status="terminated"))
+
+
+def gives_children_up(run: Run) -> None:
+    run.cancel("enough")
+    ended = failures.Failure(type="CancelledError", message="enough")
+    run.apply(events.ChildFailed(child=_children(run)["awaited"], failure=ended, status="cancelled"))
+    run.complete("clean up")
+
+
+def tells_others(run: Run) -> None:
+    first, second = run.instance.requests
+    run.apply(events.ExternalDelivered(request=second))
+    run.apply(events.ExternalDelivered(request=first))
+    closed = failures.Failure(type="WorkflowClosed", message="it has ended")
+    run.apply(events.ExternalFailed(request=run.instance.sequence, failure=closed))
+
+
 STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
     "order": (order, (7,)),
     "limits": (limits, ()),
@@ -135,6 +175,9 @@ STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
     "cancelled": (cancelled, ()),
     "fails": (fails, ()),
     "continues": (continues, (1,)),
+    "children": (children, ()),
+    "gives_children_up": (gives_children_up, ()),
+    "tells_others": (tells_others, ()),
     "handles": (handles, ()),
     "updated": (updated, ()),
     "update_cut_short": (update_cut_short, ()),

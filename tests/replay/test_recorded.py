@@ -47,6 +47,8 @@ def _comparable(event: events.Event) -> str:
     """Without what depends on order (the sequence in a key) or on the machine (the text of a traceback)."""
     if isinstance(event, events.ActivityScheduled):
         return f"{event.name} {bytes(event.input.data).decode()}"
+    if isinstance(event, events.ChildScheduled):
+        return f"{event.name} {bytes(event.input.data).decode()} {event.workflow_id} {event.run_id} {event.explicit}"
     if isinstance(event, events.RunFailed):
         return f"{event.failure.type} {event.failure.message}"
     if isinstance(event, events.UpdateCompleted) and event.failure is not None:

@@ -10,7 +10,7 @@ from django_durable.definitions.activity import ActivityDefinition
 from django_durable.definitions.signal import SignalDefinition
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.context import Context
-from django_durable.exceptions import ActivityError
+from django_durable.exceptions import ActivityError, ChildWorkflowError, FailureError
 
 
 def work(label: str) -> str:
@@ -227,3 +227,57 @@ async def until(ctx: Context) -> list[str]:
     except TimeoutError:
         order.append("no third")
     return order
+
+
+@_workflow
+async def child(ctx: Context, label: str) -> str:
+    return label
+
+
+CHILD: WorkflowDefinition[[str], str] = WORKFLOWS["child"]
+NAMED = CHILD.using(workflow_id="named")
+
+
+@_workflow
+async def children(ctx: Context) -> list[Any]:
+    """Children at once, a named one, one whose id is taken, one that fails."""
+    first = await asyncio.gather(
+        asyncio.wait_for(ctx.child_workflow(CHILD, "a"), 500),
+        ctx.child_workflow(CHILD, "b"),
+        ctx.child_workflow(NAMED, "c"),
+        return_exceptions=True,
+    )
+    told: list[Any] = [*first]
+    handle = await ctx.start_child(CHILD, "d")
+    await ctx.activity(WORK, handle.workflow_id)
+    await handle.signal("word", "hello")
+    try:
+        await ctx.start_child(NAMED, "e")
+    except ChildWorkflowError as error:
+        told.append(error.type)
+    try:
+        told.append(await handle)
+    except ChildWorkflowError as error:
+        told.append(error.status)
+    return [str(one) for one in told]
+
+
+@_workflow
+async def gives_children_up(ctx: Context) -> None:
+    handle = await ctx.start_child(CHILD, "detached")
+    try:
+        await ctx.child_workflow(CHILD, "awaited")
+    finally:
+        await handle.cancel("the parent is ending")
+        await ctx.activity(WORK, "clean up")
+
+
+@_workflow
+async def tells_others(ctx: Context) -> list[str]:
+    other, told = ctx.get_workflow("other"), []
+    try:
+        await asyncio.gather(other.signal("word", 1), other.signal("word", 2))
+        await other.cancel("enough")
+    except FailureError as error:
+        told.append(error.type)
+    return told
