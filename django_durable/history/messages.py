@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import msgspec
 
 from django_durable.history.failures import Failure
@@ -63,7 +65,15 @@ class Terminate(msgspec.Struct, frozen=True, kw_only=True, tag="terminate"):
     reason: str = ""
 
 
+class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that this release does not know, from a newer one. It is never consumed, only left to that."""
+
+    data: str
+    error: str
+
+
 Message = Signal | Update | Cancel | ActivityResult | ChildStart | ChildResult | ExternalResult | Terminate
+KINDS = tuple(sorted(str(kind.__struct_config__.tag) for kind in get_args(Message)))
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
@@ -73,5 +83,9 @@ def encode(message: Message) -> str:
     return _encoder.encode(message).decode()
 
 
-def decode(data: str) -> Message:
-    return _decoder.decode(data)
+def decode(data: str) -> Message | Unreadable:
+    """Read a stored message. What is none that this release knows comes back as such."""
+    try:
+        return _decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        return Unreadable(data=data, error=str(error))

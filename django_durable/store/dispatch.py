@@ -300,10 +300,10 @@ def unhold(worker: int, chain_id: UUID) -> None:
     rows().filter(pk=chain_id, owner=worker).update(hold=None, blocked_by=None)
 
 
-def offer_blocked(definition: str, fingerprint: str) -> int:
-    """Make due what other code than ``fingerprint`` has blocked."""
+def offer_blocked(definition: str, known: Collection[str]) -> int:
+    """Make due what something else has blocked than this code and this release, ``known`` as they are."""
     held = rows().filter(definition=definition, hold="blocked", owner__isnull=True, wakeup_at__gt=clock.now())
-    others = held.exclude(blocked_by__in=(fingerprint, "")).select_for_update(skip_locked=True, no_key=True)
+    others = held.exclude(blocked_by__in=(*known, "")).select_for_update(skip_locked=True, no_key=True)
     with database.sweeping():
         found = list(others.values_list("pk", flat=True))
         return rows().filter(pk__in=found).update(wakeup_at=clock.now()) if found else 0

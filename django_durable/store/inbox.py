@@ -20,7 +20,7 @@ class Waiting(NamedTuple):
     """A message that is not yet an event."""
 
     id: int
-    message: messages.Message
+    message: messages.Message | messages.Unreadable
 
 
 def send(chain_id: UUID, message: messages.Message) -> bool:

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -37,6 +37,13 @@ class DrainTooLarge(DurableError):
     """One drain wants more written than one commit should hold."""
 
 
+class UnreadableMessage(events.Event, frozen=True):
+    """In the place of an input that a newer release would know. It is never written."""
+
+    is_input: ClassVar[bool] = True
+    error: str
+
+
 class Drainer:
     """Drains runs in memory. Nothing it does is visible before the flush has committed."""
 
@@ -63,6 +70,11 @@ class Drainer:
     def drain(self, run: OwnedRun, now: datetime) -> None:
         """Apply the run's next input. Raises whatever the engine raises: the run is parked then."""
         following = run.inputs.popleft()
+        if isinstance(following.event, UnreadableMessage):
+            raise codec.UnreadableEvent(
+                f"A message for this run was written by a newer release of django_durable: {following.event.error}. "
+                "Upgrade this worker."
+            )
         run.draft.applied.append(following)
         if isinstance(following.event, events.UpdateAccepted) and self._refuse(run, following.event):
             return
@@ -279,6 +291,8 @@ def input_of(run: OwnedRun, waiting: inbox.Waiting) -> Input:
             return Input(offspring.answer_of(run.request_of(message.key) or 0, message), waiting.id)
         case messages.Terminate():
             return Input(events.RunTerminated(reason=message.reason), waiting.id)
+        case messages.Unreadable():
+            return Input(UnreadableMessage(error=message.error), waiting.id)
 
 
 def outcome_event(activity: int, message: messages.ActivityResult) -> events.Event:

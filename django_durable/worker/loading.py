@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -90,7 +90,7 @@ class Loader:
         """Replace the run's instance by a replay of what is committed. The inputs stay."""
         run.instance.evict()
         run.instance = self._new_instance(run.claimed)
-        return self._replay(run, history.read([run.claimed.run_id])[run.claimed.run_id]).error
+        return self._replay(run, history.read_lazily([run.claimed.run_id]).get(run.claimed.run_id, ())).error
 
     def _new_run(self, claimed: dispatch.Claimed, instance: Instance | None = None) -> OwnedRun:
         definition = self._serving.definitions[claimed.definition]
@@ -112,13 +112,14 @@ class Loader:
     def _replay_all(self, fresh: Sequence[OwnedRun]) -> dict[UUID, Loaded]:
         if not fresh:
             return {}
-        histories = history.read([run.claimed.run_id for run in fresh])
-        return {run.claimed.chain_id: self._replay(run, histories[run.claimed.run_id]) for run in fresh}
+        histories = history.read_lazily([run.claimed.run_id for run in fresh])
+        return {run.claimed.chain_id: self._replay(run, histories.get(run.claimed.run_id, ())) for run in fresh}
 
-    def _replay(self, run: OwnedRun, recorded: Sequence[events.Recorded]) -> Loaded:
+    def _replay(self, run: OwnedRun, recorded: Iterable[events.Recorded]) -> Loaded:
         try:
+            readable = list(recorded)
             with self._watchdog.watching(run):
-                first: Drain | None = run.instance.replay(recorded, touch=self._watchdog.touch)
+                first: Drain | None = run.instance.replay(readable, touch=self._watchdog.touch)
             run.noted = run.instance.lingering() if first is None else None
             if first is not None:
                 self._drainer.record(run, first)

@@ -18,7 +18,7 @@ from django_durable.client import messaging, scheduling
 from django_durable.definitions.registry import registry
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.exceptions import DurableError, UnknownDefinition
-from django_durable.history import messages
+from django_durable.history import messages, vocabulary
 from django_durable.history.failures import Failure
 from django_durable.models import ActivityTask
 from django_durable.payloads import payload
@@ -124,7 +124,7 @@ class Maintenance:
         for definition, count in dispatch.postpone_unknown(leases.registered_definitions()):
             logger.warning("%d runs are due, but no live worker has the workflow %s.", count, definition)
         for key, definition_ in self._definitions.items():
-            if dispatch.offer_blocked(key, definition_.fingerprint):
+            if dispatch.offer_blocked(key, (definition_.fingerprint, vocabulary.current())):
                 self._wake()
         if messaging.close_children():
             self._wake()

@@ -10,8 +10,9 @@ from functools import partial
 
 from django_durable import instrumentation
 from django_durable.exceptions import NonDeterminismError, WorkflowStuck, WorkflowSuspended
-from django_durable.history import blocking, events, messages
+from django_durable.history import blocking, events, messages, vocabulary
 from django_durable.history.blocking import Block
+from django_durable.history.codec import UnreadableEvent
 from django_durable.payloads import payload
 from django_durable.store import delivery, dispatch, flush, inbox, leases, runs, tasks
 from django_durable.worker import task_rows
@@ -47,6 +48,8 @@ class Parking:
             self._park(run, blocking.nondeterminism(error))
         elif isinstance(error, WorkflowStuck):
             self._park(run, blocking.stuck(where))
+        elif isinstance(error, UnreadableEvent):
+            self._park(run, blocking.unreadable(error), blocked_by=vocabulary.current())
         else:
             logger.error("The engine cannot go on with %r.", run, exc_info=error)
             self._park(run, blocking.failure(error))
@@ -64,11 +67,11 @@ class Parking:
             dispatch.unhold(self._worker, run.claimed.chain_id)
             runs.set_going(run.claimed.run_id)
 
-    def _park(self, run: OwnedRun, block: Block, *, recoveries: int = 0) -> None:
+    def _park(self, run: OwnedRun, block: Block, *, recoveries: int = 0, blocked_by: str = "") -> None:
         kept_inputs = [*run.draft.applied, *run.inputs]
         self._drop_draft(run)
         self._spill_in_place(run)
-        kept = self._flusher.persist(partial(self._write_block, run, block, kept_inputs, recoveries))
+        kept = self._flusher.persist(partial(self._write_block, run, block, kept_inputs, recoveries, blocked_by))
         self._holdings.drop(run)
         run.instance.evict()
         instrumentation.send(
@@ -79,14 +82,16 @@ class Parking:
             block=kept,
         )
 
-    def _write_block(self, run: OwnedRun, block: Block, inputs: Sequence[Input], recoveries: int) -> Block:
+    def _write_block(
+        self, run: OwnedRun, block: Block, inputs: Sequence[Input], recoveries: int, blocked_by: str
+    ) -> Block:
         with leases.fenced(self._worker):
             self._keep_outcomes(run, inputs)
             kept = runs.set_blocked(run.claimed.run_id, block)
             dispatch.park(
                 self._worker,
                 run.claimed.chain_id,
-                blocked_by=run.definition.fingerprint,
+                blocked_by=blocked_by or run.definition.fingerprint,
                 delay=min(FIRST_PAUSE * 2 ** min(kept.times - 1, 12), LONGEST_PAUSE),
                 recoveries=recoveries,
             )

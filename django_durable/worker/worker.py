@@ -168,6 +168,7 @@ class Worker:
             return False
         self.engine = self._new_engine(self.id)
         self._listen(self.id)
+        self._maintenance.ask()  # what other code has blocked is offered to this one's
         instrumentation.send(instrumentation.worker_started, worker=self.id, queues=self.queues)
         return True
 
