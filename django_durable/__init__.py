@@ -6,6 +6,7 @@ from django_durable.definitions.schedule import Calendar, Schedule
 from django_durable.engine.batches import BatchItem, BatchResult
 from django_durable.engine.context import Context
 from django_durable.exceptions import (
+    ActivityCancelled,
     ActivityError,
     ApplicationError,
     BatchError,
@@ -72,4 +73,5 @@ __all__ = [
     "ChildWorkflowError",
     "ActivityError",
     "BatchError",
+    "ActivityCancelled",
 ]

@@ -32,6 +32,7 @@
         └── RetryAfter
 
     BaseException
+    ├── ActivityCancelled              raised by heartbeat() in an activity that nobody waits for any more
     ├── WorkflowSuspended              never to be caught by workflow code
     │   ├── WorkflowEvicted
     │   └── WorkflowStuck
@@ -229,8 +230,8 @@ class ActivityError(FailureError):
     """An activity failed for good.
 
     ``type`` and ``message`` are those of the last attempt's exception, ``attempts`` how many attempts were made,
-    ``timeout`` which timeout passed (``"start_to_close"``) or None, ``interrupted`` whether it failed because
-    the processes that ran it died.
+    ``timeout`` which of its timeouts passed (``"start_to_close"``, ``"schedule_to_start"``, ``"schedule_to_close"``,
+    ``"heartbeat"``) or None, ``interrupted`` whether it failed because the processes that ran it died.
     """
 
     def __init__(
@@ -307,6 +308,13 @@ class RetryAfter(ApplicationError):
     def __init__(self, message: str = "", *, delay: timedelta, type: str | None = None, data: Any = None) -> None:
         super().__init__(message, type=type, data=data)
         self.delay = delay
+
+
+class ActivityCancelled(BaseException):
+    """Nobody waits for this activity any more: it should clean up and end.
+
+    A ``BaseException``, so that ``except Exception`` cannot swallow it.
+    """
 
 
 class WorkflowSuspended(BaseException):

@@ -174,7 +174,10 @@ class ActivityTask(models.Model):
     interruptions = models.SmallIntegerField(default=0)
     due_at = models.DateTimeField()
     start_to_close = models.DurationField(null=True, help_text="How long an attempt may take.")
-    deadline = models.DateTimeField(null=True)
+    deadline = models.DateTimeField(null=True, help_text="When the running attempt is overdue unless it tells more.")
+    attempt_ends_at = models.DateTimeField(
+        null=True, help_text="When the start_to_close of the running attempt passes."
+    )
     worker = models.BigIntegerField(null=True)
     failure = models.TextField(null=True, help_text="Of the latest failed attempt.")
     start_before = models.DateTimeField(null=True, help_text="schedule_to_start: fails if nobody has begun it by then.")

@@ -21,9 +21,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 LATER = {
-    "schedule_to_start": "Use start_to_close for the time that one attempt may take.",
-    "schedule_to_close": "Use start_to_close and Retry(max_attempts=...).",
-    "heartbeat": "Use start_to_close to notice attempts that hang.",
     "cancellation": "Leave it out.",
     "executor": "Leave it out: sync functions run in threads, async ones on the worker's event loop.",
 }
@@ -36,6 +33,12 @@ class ActivityOptions:
     retry: Retry = field(default_factory=Retry)
     start_to_close: timedelta | None = None
     """Time that one attempt may take; None: any."""
+    schedule_to_start: timedelta | None = None
+    """Time until its first attempt must have begun; None: any."""
+    schedule_to_close: timedelta | None = None
+    """Time that all attempts and the pauses between them may take together; None: any."""
+    heartbeat: timedelta | None = None
+    """Time that an attempt may pass without ``current_activity().heartbeat()``; None: any."""
     atomic: bool = False
     """Its ORM writes and its completion commit together: exactly once."""
     at_most_once: bool = False
@@ -52,12 +55,16 @@ class ActivityChanges(TypedDict, total=False):
     name: str
     retry: Retry
     start_to_close: timedelta | None
+    schedule_to_start: timedelta | None
+    schedule_to_close: timedelta | None
+    heartbeat: timedelta | None
     atomic: bool
     at_most_once: bool
     queue: str | None
     priority: int
 
 
+TIMEOUTS = ("start_to_close", "schedule_to_start", "schedule_to_close", "heartbeat")
 KNOWN = frozenset(option.name for option in fields(ActivityOptions)) | {"name"}
 
 
@@ -186,8 +193,10 @@ def _check_options(definition: ActivityDefinition[Any, Any]) -> None:
         raise DefinitionError(
             f"{owner}: retry must be a Retry, not {options.retry!r}. For a single attempt: Retry(max_attempts=1)."
         )
-    if options.start_to_close is not None:
-        checks.check_duration(options.start_to_close, name="start_to_close", owner=owner)
+    for name in TIMEOUTS:
+        limit = getattr(options, name)
+        if limit is not None:
+            checks.check_duration(limit, name=name, owner=owner)
     checks.check_flag(options.atomic, name="atomic", owner=owner)
     checks.check_flag(options.at_most_once, name="at_most_once", owner=owner)
     if options.queue is not None:

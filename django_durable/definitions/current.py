@@ -6,13 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
-from django_durable.exceptions import DurableError
+from django_durable.exceptions import ActivityCancelled, DurableError
 
 
 def _never() -> bool:
     return False
+
+
+def _beat_in_vain(details: Any) -> None:
+    """Nobody takes heartbeats here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +33,24 @@ class CurrentActivity:
     """The same on every attempt: give it to services that recognise a repeated request."""
     is_cancelled: Callable[[], bool] = field(default=_never, repr=False, compare=False)
     is_stopping: Callable[[], bool] = field(default=_never, repr=False, compare=False)
+    on_heartbeat: Callable[[Any], None] = field(default=_beat_in_vain, repr=False, compare=False)
+    heartbeat_details: Any = None
+    """What the last heartbeat of an attempt before has told, as JSON values; None: nothing."""
 
     @property
     def cancelled(self) -> bool:
         """Whether nobody waits for the result any more."""
         return self.is_cancelled()
+
+    def heartbeat(self, details: Any = None) -> None:
+        """Tell that this attempt lives, and ``details`` for the next one should this one end early.
+
+        Cheap: heartbeats that follow each other closely are written as one. Raises ``ActivityCancelled`` once nobody
+        waits for the result any more, ``PayloadError`` for details that cannot be stored.
+        """
+        self.on_heartbeat(details)
+        if self.cancelled:
+            raise ActivityCancelled(f"Activity {self.name} of workflow {self.workflow_id} is not waited for any more.")
 
     @property
     def stopping(self) -> bool:

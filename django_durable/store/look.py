@@ -45,7 +45,7 @@ class Seen:
     suspects: bool = False  # a run that must be claimed alone is due, and this worker is not alone with it
     left_runs: bool = False  # more may be due than there was room for
     left_tasks: bool = False
-    tick: bool = False  # a schedule is due
+    tick: bool = False  # a schedule is due, or a time limit has passed
 
     @property
     def anything(self) -> bool:
@@ -81,9 +81,10 @@ def _search(wanted: Wanted, seen: Seen) -> None:
         _claim_suspect(wanted, due_chains, seen)
     seen.left_runs = seen.left_runs or bool(due_chains and not wanted.runs)
     seen.left_tasks = seen.left_tasks or bool(due_tasks and not wanted.tasks)
-    seen.tick = found.next_tick is not None and found.next_tick <= found.time
+    sweeps = [moment for moment in (found.next_tick, found.next_expiry) if moment is not None]
+    seen.tick = any(moment <= found.time for moment in sweeps)
     moments = [level.earliest for level in (*found.chains, *found.tasks)]
-    moments += [found.next_tick] if found.next_tick is not None else []
+    moments += sweeps
     seen.next_due = min((moment for moment in moments if moment > found.time), default=None)
 
 

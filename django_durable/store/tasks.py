@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from django_durable.models import ActivityTask
 from django_durable.store import clock, database, levels
 
+NOBODY = 0  # in the place of a worker's id
 OVERDUE_GRACE = timedelta(seconds=2)
+_FREE = {"worker": None, "deadline": None, "attempt_ends_at": None}
 
 
 class NewTask(NamedTuple):
-    """An activity on its way to the table. ``worker`` set: spilled in place, running here already."""
+    """An activity on its way to the table.
+
+    ``worker`` set: spilled in place, running here already; ``attempt_left`` is what is left of its start_to_close.
+    """
 
     chain_id: UUID
     key: str
@@ -34,12 +39,19 @@ class NewTask(NamedTuple):
     interruptions: int = 0
     delay: timedelta = timedelta(0)
     worker: int | None = None
-    deadline: datetime | None = None
+    attempt_left: timedelta | None = None
     failure: str | None = None
+    start_before: datetime | None = None
+    expires_at: datetime | None = None
+    heartbeat: timedelta | None = None
+    heartbeat_details: str | None = None
 
 
 class Held(NamedTuple):
-    """A task that is ours: under this worker and attempt alone may its result be written."""
+    """A task in somebody's hands: under this worker and attempt alone may its result be written.
+
+    ``NOBODY``: no worker has it, and it must be so still.
+    """
 
     chain_id: UUID
     key: str
@@ -60,6 +72,8 @@ class ClaimedTask(NamedTuple):
     interruptions: int
     start_to_close: timedelta | None
     failure: str | None
+    expires_at: datetime | None = None
+    heartbeat_details: str | None = None
 
 
 def rows() -> QuerySet[ActivityTask]:
@@ -74,9 +88,22 @@ def insert(new: Sequence[NewTask]) -> None:
 
 def _row(task: NewTask) -> ActivityTask:
     fields = task._asdict()
-    delay = fields.pop("delay")
+    delay, left = fields.pop("delay"), fields.pop("attempt_left")
     now = clock.now()
-    return ActivityTask(**fields, due_at=clock.plus(now, delay) if delay else now)
+    return ActivityTask(
+        **fields,
+        due_at=clock.plus(now, delay) if delay else now,
+        **(_attempt_limits(left, task.heartbeat) if task.worker is not None else {}),
+    )
+
+
+def _attempt_limits(attempt: timedelta | None, heartbeat: timedelta | None) -> dict[str, Any]:
+    """The columns that limit an attempt: when it is over, and when whoever looks first finds it overdue."""
+    shortest = min((limit for limit in (attempt, heartbeat) if limit is not None), default=None)
+    return {
+        "attempt_ends_at": clock.plus(clock.now(), attempt) if attempt is not None else None,
+        "deadline": clock.plus(clock.now(), shortest) if shortest is not None else None,
+    }
 
 
 def due(queue: str, priority: int) -> QuerySet[ActivityTask]:
@@ -88,14 +115,15 @@ def due(queue: str, priority: int) -> QuerySet[ActivityTask]:
 
 def claim(worker: int, level: levels.Level, *, names: Collection[str], limit: int) -> list[ClaimedTask]:
     """Make up to ``limit`` due tasks of one level ours, the longest due first."""
-    waiting = due(level.queue, level.priority).filter(name__in=names)
+    waiting = due(level.queue, level.priority).filter(_in_time("start_before"), _in_time("expires_at"), name__in=names)
     found = list(waiting.select_for_update(skip_locked=True, no_key=True)[:limit])
-    by_limit: dict[timedelta | None, list[int]] = defaultdict(list)
+    by_limits: dict[tuple[timedelta | None, timedelta | None], list[int]] = defaultdict(list)
     for task in found:
-        by_limit[task.start_to_close].append(task.pk)
-    for start_to_close, ids in by_limit.items():
-        deadline = clock.plus(clock.now(), start_to_close) if start_to_close else None
-        rows().filter(pk__in=ids).update(worker=worker, attempt=F("attempt") + 1, deadline=deadline)
+        by_limits[task.start_to_close, task.heartbeat].append(task.pk)
+    for limits, ids in by_limits.items():
+        rows().filter(pk__in=ids).update(
+            worker=worker, attempt=F("attempt") + 1, start_before=None, **_attempt_limits(*limits)
+        )
     return [
         ClaimedTask(
             Held(task.chain_id, task.key, worker, task.attempt + 1),
@@ -108,9 +136,16 @@ def claim(worker: int, level: levels.Level, *, names: Collection[str], limit: in
             task.interruptions,
             task.start_to_close,
             task.failure,
+            task.expires_at,
+            task.heartbeat_details,
         )
         for task in found
     ]
+
+
+def _in_time(column: str) -> Q:
+    """Whether a time limit has not passed: what has is the sweep's."""
+    return Q(**{f"{column}__isnull": True}) | Q(**{f"{column}__gt": clock.now()})
 
 
 def locked(held: Sequence[Held]) -> set[Held]:
@@ -145,14 +180,24 @@ def finish(held: Sequence[Held]) -> None:
         done._raw_delete(database.alias())
 
 
-def retry(held: Held, *, delay: timedelta, failure: str) -> bool:
+def retry(held: Held, *, delay: timedelta, failure: str, details: str | None = None) -> bool:
     """Give a task back for another attempt after ``delay``. False: it is not ours any more."""
-    return bool(_of(held).update(worker=None, deadline=None, due_at=clock.plus(clock.now(), delay), failure=failure))
+    told = {} if details is None else {"heartbeat_details": details}
+    return bool(_of(held).update(**_FREE, due_at=clock.plus(clock.now(), delay), failure=failure, **told))
 
 
 def give_back(held: Held) -> bool:
     """Give a task back that was not executed: this attempt does not count."""
-    return bool(_of(held).update(worker=None, deadline=None, attempt=F("attempt") - 1, due_at=clock.now()))
+    return bool(_of(held).update(**_FREE, attempt=F("attempt") - 1, due_at=clock.now()))
+
+
+def beat(held: Held, *, heartbeat: timedelta | None, attempt_left: timedelta | None, details: str | None) -> None:
+    """Note that an attempt lives. The caller has locked the task."""
+    changed: dict[str, Any] = {} if details is None else {"heartbeat_details": details}
+    if heartbeat is not None:
+        changed["deadline"] = _attempt_limits(attempt_left, heartbeat)["deadline"]
+    if changed:
+        _of(held).update(**changed)
 
 
 def held_by(worker: int) -> set[Held]:
@@ -184,6 +229,21 @@ def overdue(limit: int = 500) -> list[ActivityTask]:
     return list(passed.select_for_update(skip_locked=True, no_key=True)[:limit])
 
 
+def expired(limit: int = 500) -> list[ActivityTask]:
+    """Tasks whose schedule_to_close has passed, whoever has them. Locked for this transaction."""
+    now = clock.now()
+    passed = rows().filter(
+        Q(worker__isnull=True, expires_at__lte=now) | Q(expires_at__lt=clock.plus(now, -OVERDUE_GRACE))
+    )
+    return list(passed.order_by("expires_at").select_for_update(skip_locked=True, no_key=True)[:limit])
+
+
+def unstarted(limit: int = 500) -> list[ActivityTask]:
+    """Tasks that nobody has begun before their schedule_to_start passed. Locked for this transaction."""
+    passed = rows().filter(worker__isnull=True, start_before__lte=clock.now()).order_by("start_before")
+    return list(passed.select_for_update(skip_locked=True, no_key=True)[:limit])
+
+
 def abandoned(dead: Collection[int], limit: int = 500) -> list[ActivityTask]:
     """Tasks of dead workers. Locked for this transaction."""
     return list(rows().filter(worker__in=dead).select_for_update(skip_locked=True, no_key=True)[:limit])
@@ -191,14 +251,12 @@ def abandoned(dead: Collection[int], limit: int = 500) -> list[ActivityTask]:
 
 def interrupt(task: ActivityTask) -> None:
     """Give back a task whose worker died: the interruption counts, the attempt does not use up the retries."""
-    rows().filter(pk=task.pk).update(
-        worker=None, deadline=None, interruptions=F("interruptions") + 1, due_at=clock.now()
-    )
+    rows().filter(pk=task.pk).update(**_FREE, interruptions=F("interruptions") + 1, due_at=clock.now())
 
 
 def _held(found: Iterable[tuple[UUID, str, int | None, int]]) -> set[Held]:
-    return {Held(chain, key, worker, attempt) for chain, key, worker, attempt in found if worker is not None}
+    return {Held(chain, key, worker or NOBODY, attempt) for chain, key, worker, attempt in found}
 
 
 def _of(held: Held) -> QuerySet[ActivityTask]:
-    return rows().filter(chain_id=held.chain_id, key=held.key, worker=held.worker, attempt=held.attempt)
+    return rows().filter(chain_id=held.chain_id, key=held.key, worker=held.worker or None, attempt=held.attempt)

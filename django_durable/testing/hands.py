@@ -40,7 +40,9 @@ class Hands:
     def __init__(self, mocks: Mocks) -> None:
         self._serving = Serving.everything(())
         self._finished: deque[Finished] = deque()
-        self._executor = InlineExecutor(self._finished.append, self._overdue, mocks)
+        self._executor = InlineExecutor(
+            self._finished.append, self._overdue, lambda job: self._engine.beats.note(job), mocks
+        )
         self._slots = Slots(self._executor, self._executor)
         self._woken = False
         self.worker = leases.register(
@@ -137,5 +139,5 @@ class Hands:
     def _wake(self) -> None:
         self._woken = True
 
-    def _overdue(self, job: Job) -> None:
-        self._engine.results.time_out(job)
+    def _overdue(self, job: Job, timeout: str) -> None:
+        self._engine.results.time_out(job, timeout)

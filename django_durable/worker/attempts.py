@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync, sync_to_async
@@ -17,7 +18,7 @@ from django.db.backends.signals import connection_created
 from django_durable.definitions import current
 from django_durable.exceptions import DurableError, RetryAfter
 from django_durable.history import failures
-from django_durable.payloads import payload
+from django_durable.payloads import codec, payload
 from django_durable.store import database, flush, outcomes
 from django_durable.worker.jobs import Finished, Job
 
@@ -108,7 +109,17 @@ def _current(job: Job) -> current.CurrentActivity:
         idempotency_key=job.key,
         is_cancelled=lambda: job.given_up,
         is_stopping=lambda: job.stopping,
+        on_heartbeat=partial(_beat, job),
+        heartbeat_details=codec.decode(job.last_details, what="Heartbeat details") if job.last_details else None,
     )
+
+
+def _beat(job: Job, details: Any) -> None:
+    if details is not None:
+        job.details = codec.encode(details, what=f"The heartbeat details of activity {job.definition.name}")
+    job.beat_at = time.monotonic()
+    if job.pulse is not None:
+        job.pulse.beat(job)
 
 
 def _trimmed(error: BaseException) -> BaseException:

@@ -155,13 +155,14 @@ class Drainer:
         """Kept if a slot is free now; else a task row in the same transaction. Never queued in memory."""
         if not self._may_keep(run, command):
             self._note(run, command, command.event(), drain)
-            run.draft.spilled.append(unstarted_task(self.new_job(run, command), run.claimed.queue))
+            job = self.new_job(run, command, drain.time)
+            run.draft.spilled.append(unstarted_task(job, run.claimed.queue, scheduled_at=drain.time))
             return
         pending = run.instance.activities.get(command.sequence)
         if pending is not None:
             pending.worker, pending.epoch = self.worker, run.claimed.epoch
         self._note(run, command, command.event(worker=self.worker, epoch=run.claimed.epoch), drain)
-        run.draft.local.append(self.new_job(run, command))
+        run.draft.local.append(self.new_job(run, command, drain.time))
 
     def _may_keep(self, run: OwnedRun, command: commands.ScheduleActivity) -> bool:
         options = command.definition.options
@@ -170,8 +171,9 @@ class Drainer:
         share = LOCAL_SHARE if self.spilled_waits else 1.0
         return self._slots.take(is_async=command.definition.is_async, share=share)
 
-    def new_job(self, run: OwnedRun, command: commands.ScheduleActivity) -> Job:
+    def new_job(self, run: OwnedRun, command: commands.ScheduleActivity, scheduled_at: datetime) -> Job:
         """The first attempt of an activity that this worker executes as the owner of its run."""
+        limit = command.definition.options.schedule_to_close
         return Job(
             definition=command.definition,
             input=command.input,
@@ -181,6 +183,7 @@ class Drainer:
             sequence=command.sequence,
             key=command.key,
             worker=self.worker,
+            expires_at=None if limit is None else scheduled_at + limit,
         )
 
     def _cancel(self, run: OwnedRun, command: commands.CancelActivity, drain: Drain) -> None:
@@ -266,10 +269,17 @@ class Drainer:
         return runs.Ending(run.claimed.chain_id, run.claimed.run_id, status, result, failure, follows, parent)
 
 
-def unstarted_task(job: Job, queue: str, *, interruptions: int = 0) -> tasks.NewTask:
-    """The task row of an activity that some worker is to execute; each interruption was one attempt."""
+def unstarted_task(
+    job: Job, queue: str, *, scheduled_at: datetime | None = None, interruptions: int = 0
+) -> tasks.NewTask:
+    """The task row of an activity that some worker is to execute; each interruption was one attempt.
+
+    ``scheduled_at``: since when it waits for its first one.
+    """
     job.attempt = job.interruptions = interruptions
-    return task_rows.task_of(job, queue=queue)
+    limit = job.definition.options.schedule_to_start
+    start_before = None if limit is None or scheduled_at is None else scheduled_at + limit
+    return task_rows.task_of(job, queue=queue, start_before=start_before)
 
 
 def input_of(run: OwnedRun, waiting: inbox.Waiting) -> Input:

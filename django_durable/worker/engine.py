@@ -19,6 +19,7 @@ from django_durable.store import clock, database, delivery, dispatch, flush, lea
 from django_durable.worker import offspring
 from django_durable.worker.alarms import Alarms
 from django_durable.worker.auditing import Auditor
+from django_durable.worker.beating import Beats
 from django_durable.worker.child_starts import ChildStarts
 from django_durable.worker.draining import Drainer
 from django_durable.worker.executors import Slots
@@ -91,6 +92,9 @@ class Engine:
         loader = Loader(self._drainer, slots, cache, watchdog, serving)
         self._loader = loader
         self.parking = Parking(worker, self.holdings, slots, self._flusher)
+        self.beats = Beats(
+            worker, holdings=self.holdings, slots=slots, parking=self.parking, ring=self._bell.set, time=self.time
+        )
         self.taking = Taking(
             worker,
             holdings=self.holdings,
@@ -122,7 +126,12 @@ class Engine:
         self._answered: deque[UUID] = deque()
         self._child_starts = ChildStarts(worker, threaded=threaded, told=self.hear)
         self.auditor = Auditor(
-            worker, holdings=self.holdings, flusher=self._flusher, parking=self.parking, lost=self._lose
+            worker,
+            holdings=self.holdings,
+            slots=slots,
+            flusher=self._flusher,
+            parking=self.parking,
+            lost=self._lose,
         )
 
     def gives_up(self) -> bool:
@@ -168,6 +177,7 @@ class Engine:
         batch = self._drain()
         if batch:
             self._flush(batch)
+        worked |= self.beats.write()
         worked |= self._report()
         worked |= self._releaser.release(draining=self.draining)
         return worked or bool(batch)
@@ -211,7 +221,8 @@ class Engine:
         if any(run.idle_since is not None for run in self.holdings.owned.values()):
             waits.append(self._linger() / 2)
         due = self.alarms.until_next(self.time.now()) if self.holdings.owned or self.holdings.jobs else None
-        return min(waits if due is None else [*waits, due])
+        beat = self.beats.until_next()
+        return min([*waits, *(wait for wait in (due, beat) if wait is not None)])
 
     def _collect(self) -> bool:
         collected = bool(self._finished)
@@ -221,8 +232,8 @@ class Engine:
 
     def _ring(self) -> None:
         """Timers and deadlines that are due."""
-        for job in self.alarms.due_deadlines():
-            self.results.time_out(job)
+        for job, timeout in self.alarms.due_deadlines():
+            self.results.time_out(job, timeout)
         for run, sequence in self.alarms.due_timers(self.time.now()):
             if self.holdings.owned.get(run.claimed.chain_id) is run:
                 run.inputs.append(Input(events.TimerFired(timer=sequence)))
@@ -458,11 +469,11 @@ class Engine:
 
     def _start(self, job: Job) -> None:
         """Execute an attempt, after the commit that holds its event or its claim."""
-        job.started = time.monotonic()
-        limit = job.start_to_close
-        if limit is not None:
-            job.deadline = job.started + limit.total_seconds()
-            self.alarms.set_deadline(job)
+        job.started = job.beat_at = time.monotonic()
+        job.pulse = self.beats
+        if job.expires_at is not None:
+            job.expires = job.started + (job.expires_at - self.time.now()).total_seconds()
+        self.alarms.set_deadline(job)
         if self.draining:
             job.stopping = True
         self.holdings.jobs.add(job)

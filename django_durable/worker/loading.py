@@ -166,16 +166,15 @@ class Loader:
     def _run_again(self, run: OwnedRun, pending: Pending, *, died: bool) -> None:
         """An activity that was started, or was about to be, and left no trace."""
         command = pending.command
+        job = self._drainer.new_job(run, command, pending.scheduled_at)
         if not died:
             if self._slots.take(is_async=command.definition.is_async):
-                run.draft.local.append(self._drainer.new_job(run, command))
+                run.draft.local.append(job)
             else:
-                job = self._drainer.new_job(run, command)
                 run.side.append(draining.unstarted_task(job, run.claimed.queue))
         elif command.definition.options.at_most_once:
             run.inputs.append(_interrupted(pending))
         else:
-            job = self._drainer.new_job(run, command)
             run.side.append(draining.unstarted_task(job, run.claimed.queue, interruptions=1))
 
     def read_inbox(self, owned: Sequence[OwnedRun]) -> None:

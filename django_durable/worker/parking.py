@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -19,6 +20,7 @@ from django_durable.worker import task_rows
 from django_durable.worker.executors import Slots
 from django_durable.worker.flushing import Flusher
 from django_durable.worker.holdings import Holdings
+from django_durable.worker.jobs import Job
 from django_durable.worker.ownership import Draft, Input, OwnedRun
 
 logger = logging.getLogger("django_durable.worker")
@@ -70,7 +72,7 @@ class Parking:
     def _park(self, run: OwnedRun, block: Block, *, recoveries: int = 0, blocked_by: str = "") -> None:
         kept_inputs = [*run.draft.applied, *run.inputs]
         self._drop_draft(run)
-        self._spill_in_place(run)
+        self.spill_in_place(run)
         kept = self._flusher.persist(partial(self._write_block, run, block, kept_inputs, recoveries, blocked_by))
         self._holdings.drop(run)
         run.instance.evict()
@@ -150,12 +152,13 @@ class Parking:
         """Turn running local activities into task rows that this worker holds, so that their runs can be released."""
         moving = [run for run in owned if run.running]
         for run in moving:
-            self._spill_in_place(run)
+            self.spill_in_place(run)
             if not run.inputs and not run.wants_write:
                 run.idle_since = run.idle_since or 0.0
 
-    def _spill_in_place(self, run: OwnedRun) -> None:
-        jobs = [job for job in run.running.values() if job.held is None]
+    def spill_in_place(self, run: OwnedRun, some: Collection[Job] | None = None) -> None:
+        """Give running local activities, all or ``some`` of them, task rows that this worker holds."""
+        jobs = [job for job in run.running.values() if job.held is None and (some is None or job in some)]
         if not jobs and not run.side:
             return
         new = [task_rows.task_of(job, queue=run.claimed.queue, in_place=True) for job in jobs]
@@ -174,7 +177,9 @@ class Parking:
         run.side = []
         for job in jobs:
             job.held = tasks.Held(job.chain_id, job.key, job.worker, job.attempt)
-        run.running.clear()
+            del run.running[job.sequence]
+        if not run.running and not run.inputs and not run.wants_write and run.idle_since is None:
+            run.idle_since = time.monotonic()
 
     def _drop_draft(self, run: OwnedRun) -> None:
         for job in run.draft.local:

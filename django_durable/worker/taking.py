@@ -39,7 +39,7 @@ class Taken:
     orphaned: list[OwnedRun] = field(default_factory=list)  # held, and their parent has ended
     jobs: list[Job] = field(default_factory=list)
     tasks: int = 0
-    tick: bool = False  # a schedule is due
+    tick: bool = False  # a schedule is due, or a time limit has passed
 
 
 class Taking:
@@ -248,4 +248,6 @@ class Taking:
             attempt=task.held.attempt,
             interruptions=task.interruptions,
             held=task.held,
+            expires_at=task.expires_at,
+            last_details=payload.load(task.heartbeat_details) if task.heartbeat_details else None,
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from django_durable.definitions.activity import ActivityDefinition
+from django_durable.definitions.activity import TIMEOUTS, ActivityDefinition
 from django_durable.definitions.registry import registry
 from django_durable.definitions.retry import Retry
 from django_durable.payloads import payload
@@ -20,6 +20,9 @@ class StoredOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     name: str
     start_to_close: float | None = None
+    schedule_to_start: float | None = None
+    schedule_to_close: float | None = None
+    heartbeat: float | None = None
     atomic: bool = False
     at_most_once: bool = False
     max_attempts: int | None = None
@@ -43,7 +46,7 @@ def dump_options(definition: ActivityDefinition[Any, Any]) -> str:
     retry = options.retry
     stored = StoredOptions(
         name=definition.name,
-        start_to_close=options.start_to_close.total_seconds() if options.start_to_close else None,
+        **{name: _seconds(getattr(options, name)) for name in TIMEOUTS},
         atomic=options.atomic,
         at_most_once=options.at_most_once,
         max_attempts=retry.max_attempts,
@@ -79,10 +82,21 @@ def load_options(name: str, text: str) -> ActivityDefinition[Any, Any]:
     return definition.using(
         name=stored.name,
         retry=retry,
-        start_to_close=timedelta(seconds=stored.start_to_close) if stored.start_to_close else None,
+        start_to_close=_duration(stored.start_to_close),
+        schedule_to_start=_duration(stored.schedule_to_start),
+        schedule_to_close=_duration(stored.schedule_to_close),
+        heartbeat=_duration(stored.heartbeat),
         atomic=stored.atomic,
         at_most_once=stored.at_most_once,
     )
+
+
+def _seconds(limit: timedelta | None) -> float | None:
+    return None if limit is None else limit.total_seconds()
+
+
+def _duration(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 def _name(error: type[BaseException] | str) -> str:
@@ -96,9 +110,14 @@ def task_of(
     delay: timedelta = timedelta(0),
     failure: str | None = None,
     in_place: bool = False,
+    start_before: datetime | None = None,
 ) -> tasks.NewTask:
-    """The task row for another attempt of ``job``, or, ``in_place``, for this very one that goes on here."""
+    """The task row for another attempt of ``job``, or, ``in_place``, for this very one that goes on here.
+
+    ``start_before``: when its schedule_to_start passes, if nobody has begun it yet.
+    """
     options = job.definition.options
+    details = job.details or job.last_details
     return tasks.NewTask(
         chain_id=job.chain_id,
         key=job.key,
@@ -116,4 +135,9 @@ def task_of(
         delay=delay,
         failure=failure,
         worker=job.worker if in_place else None,
+        attempt_left=job.attempt_left if in_place else None,
+        start_before=start_before,
+        expires_at=job.expires_at,
+        heartbeat=options.heartbeat,
+        heartbeat_details=payload.dump(details) if details is not None else None,
     )

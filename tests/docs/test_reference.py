@@ -72,7 +72,11 @@ def test_every_attribute_of_an_activity_error_is_listed():
 
 
 def test_everything_that_an_activity_knows_of_itself_is_listed():
-    assert names("activities.md", under="## Who am I?") == public(CurrentActivity) - {"is_cancelled", "is_stopping"}
+    assert names("activities.md", under="## Who am I?") == public(CurrentActivity) - {
+        "is_cancelled",
+        "is_stopping",
+        "on_heartbeat",
+    }
 
 
 def test_every_option_of_a_workflow_is_listed():

@@ -1,0 +1,148 @@
+"""Activities with time limits and heartbeats, and workflows that call them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from datetime import timedelta
+from typing import Any
+
+from asgiref.sync import sync_to_async
+
+from django_durable import ActivityCancelled, ActivityError, Context, Retry, durable
+from tests.flows.activities import FAST, note
+from tests.flows.models import Entry
+
+ONCE = Retry(max_attempts=1)
+SHORT = timedelta(seconds=0.4)
+
+
+def describe(error: ActivityError) -> dict[str, Any]:
+    return {
+        "timeout": error.timeout,
+        "type": error.type,
+        "attempts": error.attempts,
+        "cause": str(error.cause) if error.cause else None,
+    }
+
+
+@durable.activity(schedule_to_start=SHORT, queue="nobody serves this")
+def never_begun() -> None:
+    """Waits in vain for a worker."""
+
+
+@durable.activity(retry=Retry(max_attempts=None, initial_interval=timedelta(milliseconds=50), jitter=False))
+def fails_for_ever(key: str) -> None:
+    note("fails", key)
+    raise ConnectionError(f"no answer for {key}")
+
+
+@durable.activity(retry=ONCE)
+def lasts(seconds: float) -> str:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not durable.current_activity().cancelled:
+        time.sleep(0.01)
+    return "lasted"
+
+
+@durable.activity(retry=ONCE, heartbeat=SHORT)
+def silent(seconds: float) -> str:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not durable.current_activity().cancelled:
+        time.sleep(0.01)
+    return "unnoticed"
+
+
+@durable.activity(retry=ONCE, heartbeat=SHORT)
+def beats(seconds: float, details: bool = False) -> int:
+    """Lives for longer than its heartbeat timeout, and says so all the time."""
+    end, count = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        count += 1
+        durable.current_activity().heartbeat(count if details else None)
+        time.sleep(0.001)
+    return count
+
+
+@durable.activity(retry=ONCE, heartbeat=SHORT)
+async def beats_async(seconds: float) -> int:
+    end, count = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        count += 1
+        durable.current_activity().heartbeat({"count": count})
+        await asyncio.sleep(0.01)
+    return count
+
+
+@durable.activity(retry=FAST)
+def goes_on(upto: int) -> list[int]:
+    """Fails at every second step; goes on where the attempt before has stopped."""
+    me = durable.current_activity()
+    done = list(me.heartbeat_details or [])
+    while len(done) < upto:
+        done.append(me.attempt)
+        me.heartbeat(done)
+        if len(done) % 2 == 0 and len(done) < upto:
+            raise ConnectionError(f"after {len(done)}")
+    return done
+
+
+@durable.activity
+def dies_after_heartbeat(key: str) -> Any:
+    """Ends its process right after it has told how far it is; the next attempt tells what it found."""
+    me = durable.current_activity()
+    if not Entry.objects.filter(kind="died", key=key).exists():
+        note("died", key)
+        me.heartbeat({"page": 7})
+        os._exit(9)
+    return me.heartbeat_details
+
+
+@durable.activity(retry=ONCE)
+def until_cancelled(key: str) -> None:
+    """Beats until it is told that nobody waits, and notes that it was."""
+    note("begun", key)
+    end = time.monotonic() + 30
+    try:
+        while time.monotonic() < end:
+            durable.current_activity().heartbeat()
+            time.sleep(0.01)
+    except ActivityCancelled:
+        note("cancelled", key)
+        raise
+
+
+@durable.activity(retry=ONCE)
+async def until_cancelled_async(key: str) -> None:
+    await sync_to_async(note)("begun", key)
+    try:
+        await asyncio.sleep(30)
+    except asyncio.CancelledError:
+        await sync_to_async(note)("cancelled", key)
+        raise
+
+
+@durable.workflow
+async def within(ctx: Context, name: str, args: list[Any], options: dict[str, float] | None = None) -> Any:
+    """Calls one activity with these time limits (seconds); what it gives, or how it failed."""
+    limits: Any = {option: timedelta(seconds=seconds) for option, seconds in (options or {}).items()}
+    activity = durable.activity_named(name)
+    try:
+        return await ctx.activity(activity.using(**limits) if limits else activity, *args)
+    except ActivityError as error:
+        return describe(error)
+
+
+@durable.workflow
+async def gives_up(ctx: Context, name: str, key: str, queue: str | None = None) -> str:
+    """Calls an activity, and gives it up at the signal."""
+    activity = durable.activity_named(name)
+    call = asyncio.ensure_future(ctx.activity(activity.using(queue=queue) if queue else activity, key))
+    await ctx.wait_signal("enough")
+    call.cancel()
+    try:
+        await call
+    except asyncio.CancelledError:
+        return "given up"
+    return "done"
