@@ -300,6 +300,11 @@ def unhold(worker: int, chain_id: UUID) -> None:
     rows().filter(pk=chain_id, owner=worker).update(hold=None, blocked_by=None)
 
 
+def blocked_definitions() -> set[str]:
+    """The definitions of which a run waits for other code."""
+    return set(rows().filter(hold="blocked", owner__isnull=True).values_list("definition", flat=True).distinct())
+
+
 def offer_blocked(definition: str, known: Collection[str]) -> int:
     """Make due what something else has blocked than this code and this release, ``known`` as they are."""
     held = rows().filter(definition=definition, hold="blocked", owner__isnull=True, wakeup_at__gt=clock.now())

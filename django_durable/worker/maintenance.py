@@ -120,7 +120,8 @@ class Maintenance:
     def _slow_round(self) -> None:
         for definition, count in dispatch.postpone_unknown(leases.registered_definitions()):
             logger.warning("%d runs are due, but no live worker has the workflow %s.", count, definition)
-        for key, definition_ in self._definitions.items():
+        for key in dispatch.blocked_definitions() & self._definitions.keys():
+            definition_ = self._definitions[key]
             if dispatch.offer_blocked(key, (definition_.fingerprint, vocabulary.current())):
                 self._wake()
         if messaging.close_children():
