@@ -176,6 +176,8 @@ def insert(new: starts.NewRun, definition: WorkflowDefinition[..., Any]) -> UUID
         taken = runs.open_run(new.workflow_id)
         if taken is None:
             continue
+        if taken == new.run_id:  # an earlier try of this very start was committed after all
+            return taken
         match definition.options.on_conflict:
             case "use_existing":
                 return taken

@@ -9,7 +9,7 @@ from typing import Any
 from django_durable.definitions.activity import ActivityDefinition
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.activities import Activities
-from django_durable.exceptions import OptionNotSupported
+from django_durable.engine.children import Children
 
 Start = Callable[[Any, tuple[Any, ...], dict[str, Any]], Awaitable[Any]]
 
@@ -19,8 +19,8 @@ class Calling:
 
     __slots__ = ("_starts",)
 
-    def __init__(self, activities: Activities) -> None:
-        self._starts: dict[type, Start] = {ActivityDefinition: activities.call, WorkflowDefinition: _no_children}
+    def __init__(self, activities: Activities, children: Children) -> None:
+        self._starts: dict[type, Start] = {ActivityDefinition: activities.call, WorkflowDefinition: children.run}
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
         """What is to be awaited for the result. Raises ``TypeError`` if ``function`` gives no such thing."""
@@ -41,7 +41,3 @@ def name_of(function: Any) -> str:
     if isinstance(function, ActivityDefinition | WorkflowDefinition):
         return function.name
     return getattr(function, "__qualname__", None) or type(function).__qualname__
-
-
-def _no_children(definition: WorkflowDefinition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    raise OptionNotSupported(f"This release does not run workflows as children yet, such as {definition.name}.")

@@ -77,7 +77,7 @@ class RunState:
             self.loop, self.recorder, self.externals, key=info.run_id.hex, source=str(beginning.seed)
         )
         self.continuing = Continuing(definition, self.loop, self.recorder)
-        self.calling = Calling(self.activities)
+        self.calling = Calling(self.activities, self.children)
         self.batches = Batches(self.loop, self.recorder, self.calling)
         self.conditions = Conditions(self.loop, self.recorder)
         self.loop.on_error = self._report

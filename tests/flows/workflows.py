@@ -759,3 +759,10 @@ async def delays_child(ctx: Context, workflow_id: str) -> None:
 @durable.workflow
 async def parent_of_echoes(ctx: Context, count: int) -> int:
     return len(await asyncio.gather(*(ctx.child_workflow(echo, number) for number in range(count))))
+
+
+@durable.workflow
+async def batch_of_children(ctx: Context, numbers: list[int]) -> list[Any]:
+    """Two children at a time."""
+    result = await ctx.map(durable.workflow_named("flows.echo"), numbers, max_concurrency=2)
+    return [one.result for one in result]

@@ -337,6 +337,25 @@ def test_a_long_history_comes_in_pages(admin_client, monkeypatch):
         assert shown(after=nonsense)[0] == list(range(1, 11))
 
 
+def test_a_page_links_parent_children_and_the_runs_of_the_chain(admin_client):
+    parent = factories.WorkflowRunFactory.create(workflow_id="mother")
+    first = factories.WorkflowRunFactory.create(
+        workflow_id="son",
+        status=Status.CONTINUED_AS_NEW,
+        parent_chain_id=parent.pk,
+        parent_run_id=parent.pk,
+        parent_key="k",
+    )
+    second = factories.WorkflowRunFactory.create(workflow_id="son", chain_id=first.pk, continued_from=first.pk)
+    page = admin_client.get(page_of(parent)).content.decode()
+    assert f'href="{page_of(first)}"' in page
+    page = admin_client.get(page_of(first)).content.decode()
+    assert f'href="{page_of(parent)}">mother</a>' in page
+    assert f'href="{page_of(second)}">running</a>' in page
+    assert "this one" in page
+    assert "Runs of the chain" not in admin_client.get(page_of(parent)).content.decode()
+
+
 def test_a_page_costs_the_same_for_five_events_and_for_fifty(admin_client, django_assert_num_queries):
     run = factories.WorkflowRunFactory.create()
     factories.DispatchFactory.create(run=run)

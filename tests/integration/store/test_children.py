@@ -163,6 +163,24 @@ def test_a_start_that_meets_an_uncommitted_one_of_its_id_gives_up_for_now():
     assert WorkflowRun.objects.get(workflow_id="named").pk == start.new.run_id
 
 
+@pytest.mark.postgres
+@pytest.mark.parametrize("policy", ["fail", "terminate_existing"])
+def test_a_start_that_a_zombie_is_making_as_well_is_made_once(policy):
+    """Its owner was declared dead in the middle of it, and the next owner makes the start too."""
+    owner = chains.worker()
+    parent = chains.owned(owner)
+    definition = workflows.echo.using(workflow_id="named", on_conflict=policy)
+    start = start_of(parent, definition=definition)
+    zombie = ChildStarts(owner, threaded=False, told=lambda chain: None)
+    with paused(lambda: zombie._make(start)):
+        taken_over = Dispatch.objects.filter(pk=parent.chain_id)
+        assert taken_over.update(epoch=parent.epoch + 1) == 1  # recovery and claim wait for nobody
+        assert not make(owner, start._replace(epoch=parent.epoch + 1))
+    assert make(owner, start._replace(epoch=parent.epoch + 1))
+    assert answers(start.chain_id) == [messages.ChildStart(key="k")]
+    assert WorkflowRun.objects.get(workflow_id="named").status == "running"
+
+
 # Replies
 
 

@@ -52,6 +52,13 @@ def test_children_run_and_their_results_come_back(make_worker, configure, cache,
     assert_all_invariants(everyone())
 
 
+def test_a_batch_may_be_one_of_children(worker):
+    handle = durable.start_workflow(workflows.batch_of_children, list(range(6)))
+    assert handle.result(timeout=DEADLINE) == list(range(6))
+    assert types(handle).count("ChildCompleted") == 6
+    assert_family(handle)
+
+
 def test_children_of_children_know_their_parents(worker):
     handle = durable.start_workflow(workflows.family.using(workflow_id="eve"), 3)
     parents = handle.result(timeout=DEADLINE)
