@@ -766,3 +766,17 @@ async def batch_of_children(ctx: Context, numbers: list[int]) -> list[Any]:
     """Two children at a time."""
     result = await ctx.map(durable.workflow_named("flows.echo"), numbers, max_concurrency=2)
     return [one.result for one in result]
+
+
+@durable.workflow
+async def clan(ctx: Context, key: str, steps: int, seconds: float, again: int = 1) -> list[int]:
+    """Two generations, one child with an id of its own, and another run of its own in between."""
+    named = effects.using(workflow_id=f"{key}-{again}-named")
+    done = await asyncio.gather(
+        ctx.child_workflow(effects, f"{key}-{again}-a", steps, seconds),
+        ctx.child_workflow(named, f"{key}-{again}-b", steps, seconds),
+        ctx.child_workflow(parent_of_sum, 3),
+    )
+    if again:
+        ctx.continue_as_new(key, steps, seconds, again=again - 1)
+    return [len(done[0]), len(done[1]), done[2]]
