@@ -11,13 +11,13 @@ from uuid import UUID
 import msgspec
 
 from django_durable.exceptions import WorkflowNotFound
-from django_durable.history import blocking, lingering
+from django_durable.history import blocking, lingering, progress
 from django_durable.history.events import Recorded
 from django_durable.history.failures import Failure
 from django_durable.history.status import OPEN, Status
 from django_durable.models import WorkflowRun
 from django_durable.payloads import payload
-from django_durable.store import dispatch, history, runs
+from django_durable.store import attributes, dispatch, history, runs
 
 INTERNAL = ("input", "error_traceback", "error_cause", "blocked")
 
@@ -38,7 +38,7 @@ class WorkflowStatus:
     started_at: datetime | None = None
     closed_at: datetime | None = None
     wakeup_at: datetime | None = None
-    progress: Any = None
+    progress: dict[str, Any] | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
     result: Any = None
     error_type: str | None = None
@@ -109,6 +109,8 @@ def status_of(run: WorkflowRun) -> WorkflowStatus:
         started_at=started_at,
         closed_at=run.closed_at,
         wakeup_at=wakeup_at,
+        progress=progress.decode(run.progress),
+        attributes=attributes.read(run.pk),
         result=plain(run.result),
         error_type=failure.type if failure else None,
         error_message=failure.message if failure else None,

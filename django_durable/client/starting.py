@@ -15,10 +15,10 @@ from asgiref.sync import sync_to_async
 
 from django_durable import instrumentation, transports
 from django_durable.client import ending, handle, messaging, updating, waiting
-from django_durable.definitions import stored_retry
+from django_durable.definitions import attributes, stored_retry
 from django_durable.definitions.signal import SignalMessage
 from django_durable.definitions.update import UpdateMessage, UpdateOptions
-from django_durable.definitions.workflow import WorkflowCall, WorkflowDefinition
+from django_durable.definitions.workflow import WorkflowCall, WorkflowDefinition, WorkflowOptions
 from django_durable.exceptions import DurableError, WorkflowAlreadyStarted
 from django_durable.history import events, messages
 from django_durable.history.status import Status
@@ -56,10 +56,10 @@ def start_workflows(calls: Iterable[WorkflowCall]) -> list[handle.WorkflowHandle
     wanted = [(call.definition, _new_run(call.definition, call.args, call.kwargs)) for call in calls]
     started: dict[UUID, UUID] = {}
     with database.writing():
-        plain = [new for definition, new in wanted if definition.options.workflow_id is None]
+        plain = [new for definition, new in wanted if not _may_collide(definition)]
         starts.insert_many(plain)
         # In the order of the ids, so that two bulk starts cannot wait for each other.
-        named = [pair for pair in wanted if pair[0].options.workflow_id is not None]
+        named = [pair for pair in wanted if _may_collide(pair[0])]
         for definition, new in sorted(named, key=lambda pair: pair[1].workflow_id):
             started[new.run_id] = insert(new, definition)
     _announce(Counter(new.queue for _, new in wanted))
@@ -67,6 +67,10 @@ def start_workflows(calls: Iterable[WorkflowCall]) -> list[handle.WorkflowHandle
         handle.WorkflowHandle(new.workflow_id, started.get(new.run_id, new.run_id), definition)
         for definition, new in wanted
     ]
+
+
+def _may_collide(definition: WorkflowDefinition[..., Any]) -> bool:
+    return definition.options.workflow_id is not None or definition.options.one_per_subject
 
 
 def signal_with_start(
@@ -158,7 +162,16 @@ def new_run(definition: WorkflowDefinition[..., Any], input: Payload) -> starts.
         execution_timeout=options.execution_timeout,
         run_timeout=options.run_timeout,
         retry=stored_retry.dump(options.retry) if options.retry is not None else None,
-        started=events.RunStarted(input=input, seed=secrets.randbits(63), python=PYTHON),
+        subject_type=options.subject.type if options.subject is not None else None,
+        subject_id=options.subject.id if options.subject is not None else None,
+        open_subject=options.subject.key if options.subject is not None and options.one_per_subject else None,
+        attributes=options.attributes or None,
+        started=events.RunStarted(
+            input=input,
+            seed=secrets.randbits(63),
+            python=PYTHON,
+            attributes=attributes.encode_all(options.attributes),
+        ),
     )
 
 
@@ -175,6 +188,7 @@ def insert(new: starts.NewRun, definition: WorkflowDefinition[..., Any]) -> UUID
                 return new.run_id
         taken = runs.open_run(new.workflow_id)
         if taken is None:
+            _check_subject(new, definition.options)
             continue
         if taken == new.run_id:  # an earlier try of this very start was committed after all
             return taken
@@ -191,6 +205,21 @@ def insert(new: starts.NewRun, definition: WorkflowDefinition[..., Any]) -> UUID
                     run_id=taken,
                 )
     raise DurableError(f"Workflow {new.workflow_id!r} could not be started: its id keeps being taken and given up.")
+
+
+def _check_subject(new: starts.NewRun, options: WorkflowOptions) -> None:
+    """Raise if it is the subject, not the workflow id, that another run has taken."""
+    if new.open_subject is None or options.subject is None:
+        return
+    other = runs.open_about(options.subject)
+    if other is not None:
+        raise WorkflowAlreadyStarted(
+            f"Workflow {other.workflow_id!r} ({other.name}) is running already for {options.subject.type} "
+            f"{options.subject.id} (run {other.pk}), and one_per_subject allows one run at a time for the same "
+            f"subject. Wait for its end, signal it, or start this one without one_per_subject.",
+            workflow_id=other.workflow_id,
+            run_id=other.pk,
+        )
 
 
 def _check_reuse(new: starts.NewRun, on_reuse: str) -> None:

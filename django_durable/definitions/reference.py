@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 from django_durable.definitions import options as checks
@@ -60,7 +61,10 @@ class WorkflowReference(WorkflowDefinition[..., Any]):
         return f"<workflow named {self._name}{f' {self._wanted}' if self._wanted else ''}>"
 
     def using(self, **options: Unpack[WorkflowChanges]) -> WorkflowReference:
-        return WorkflowReference(self._name, self._registry, {**self._changes, **options}, wanted=self._wanted)
+        changes: WorkflowChanges = {**self._changes, **options}
+        if "attributes" in options and isinstance(before := self._changes.get("attributes"), Mapping):
+            changes["attributes"] = {**before, **options["attributes"]}
+        return WorkflowReference(self._name, self._registry, changes, wanted=self._wanted)
 
 
 class ActivityReference(ActivityDefinition[..., Any]):

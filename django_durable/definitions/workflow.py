@@ -7,14 +7,16 @@ import hashlib
 import inspect
 import marshal
 import sys
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, get_args
 
+from django_durable.definitions import attributes as search
 from django_durable.definitions import function as functions
 from django_durable.definitions import options as checks
 from django_durable.definitions.retry import Retry
+from django_durable.definitions.subject import Subject, subject_of
 from django_durable.exceptions import DefinitionError
 from django_durable.payloads.payload import Payload
 from django_durable.payloads.signature import POSITIONAL, Arguments, CallSignature, signature_of
@@ -28,8 +30,6 @@ ParentClose = Literal["terminate", "cancel", "abandon"]
 ChildCancellation = Literal["wait", "try", "abandon"]
 
 LATER = {
-    "subject": "Put the object's key into workflow_id.",
-    "attributes": "Keep them in a table of your own.",
     "label": "Put it into workflow_id.",
 }
 
@@ -63,6 +63,12 @@ class WorkflowOptions:
     cancellation: ChildCancellation = "wait"
     """What a parent does when it is cancelled while it awaits a child: ask it to end and wait for that, only ask, or
     leave it alone."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """Search attributes that the run has from its start."""
+    subject: Subject | None = None
+    """The row of some model that the run is about."""
+    one_per_subject: bool = False
+    """Whether a start fails while another run that was started with this option is open for the same subject."""
 
 
 class WorkflowChanges(TypedDict, total=False):
@@ -80,6 +86,9 @@ class WorkflowChanges(TypedDict, total=False):
     retry: Retry | None
     parent_close: ParentClose
     cancellation: ChildCancellation
+    attributes: Mapping[str, Any]
+    subject: Any
+    one_per_subject: bool
 
 
 VERSION_LIMIT = 64  # characters
@@ -190,7 +199,7 @@ class WorkflowDefinition(Generic[P, R]):
         checks.check_names(options, known=KNOWN, later=LATER, owner=f"Workflow {self.name}")
         _check_predicate(self, options.get("retry"))
         changed = copy.copy(self)
-        changed._options = replace(self._options, **options)
+        changed._options = replace(self._options, **_accumulated(self._options, dict(options), f"Workflow {self.name}"))
         _check_options(changed)
         return changed
 
@@ -250,7 +259,22 @@ def _check_options(definition: WorkflowDefinition[Any, Any]) -> None:
             checks.check_duration(limit, name=name, owner=owner)
     if options.retry is not None and not isinstance(options.retry, Retry):
         raise DefinitionError(f"{owner}: retry must be a Retry or None, not {options.retry!r}.")
+    checks.check_flag(options.one_per_subject, name="one_per_subject", owner=owner)
+    if options.one_per_subject and options.subject is None:
+        raise DefinitionError(f"{owner}: one_per_subject needs a subject: using(subject=..., one_per_subject=True).")
     _check_beginning(options, owner)
+
+
+def _accumulated(options: WorkflowOptions, given: dict[str, Any], owner: str) -> dict[str, Any]:
+    """``given`` as fields of ``options``: attributes are added to those that are there, a model's row is a subject."""
+    if "attributes" in given:
+        values = {**options.attributes, **search.checked(given["attributes"], owner=owner)}
+        given["attributes"] = {key: value for key, value in values.items() if value is not None}
+        if len(given["attributes"]) > search.COUNT_LIMIT:
+            raise DefinitionError(f"{owner}: a run has at most {search.COUNT_LIMIT} attributes.")
+    if given.get("subject") is not None:
+        given["subject"] = subject_of(given["subject"], owner=owner)
+    return given
 
 
 def _check_predicate(definition: WorkflowDefinition[Any, Any], retry: Retry | None) -> None:

@@ -194,7 +194,7 @@ class Children:
             input=input,
             workflow_id=explicit or str(run_id),
             run_id=run_id,
-            explicit=explicit is not None,
+            explicit=explicit is not None or definition.options.one_per_subject,
         )
         child = Child(command, self._loop)
         child.ticket = self._recorder.issue(command, child)

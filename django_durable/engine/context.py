@@ -6,7 +6,7 @@ import asyncio
 import random
 import typing
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, ParamSpec, TypeVar, overload
 
@@ -272,6 +272,23 @@ class Context:
         """The old branch of ``patched(id)`` is gone. New runs keep the marker for workers that still have both."""
         self._state.loop.gate()
         self._state.patches.patched(id)
+
+    def set_attributes(self, attributes: Mapping[str, Any] | None = None, /, **values: Any) -> None:
+        """Set search attributes of the run, by which ``WorkflowRun.objects.with_attributes()`` finds it; None removes.
+
+        Text, numbers, bool, Decimal, datetime, date, UUID, enums. Raises ``PayloadError`` for other values.
+        """
+        self._state.showing.set_attributes({**(attributes or {}), **values})
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """The search attributes that the run has, given at its start or set since."""
+        self._state.loop.gate()
+        return self._state.showing.values
+
+    def set_progress(self, text: str, done: float | None = None, total: float | None = None) -> None:
+        """Tell people what the run is doing; the status and the admin show the latest. Never part of the history."""
+        self._state.showing.set_progress(text, done, total)
 
     @property
     def log(self) -> WorkflowLog:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -137,6 +137,11 @@ class Instance:
     # Looking
 
     @property
+    def attributes(self) -> Mapping[str, Any]:
+        """The search attributes that the run has."""
+        return self._running.showing.values
+
+    @property
     def beginning(self) -> events.RunStarted:
         """The run's first event."""
         return self._running.beginning
@@ -230,6 +235,7 @@ class Instance:
             time=input.time,
             commands=commands,
             closing=commands[-1] if self.closed else None,
+            shown=self._running.showing.take(),
         )
 
     def _glimpse(self, input: Recorded) -> None:

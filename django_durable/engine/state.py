@@ -18,6 +18,7 @@ from django_durable.engine.log import WorkflowLog
 from django_durable.engine.loop import DeterministicLoop
 from django_durable.engine.patches import Patches
 from django_durable.engine.recorder import Recorder
+from django_durable.engine.showing import Showing
 from django_durable.engine.signals import Signals
 from django_durable.engine.values import Values
 from django_durable.history import codec, events
@@ -43,6 +44,7 @@ class RunState:
         "loop",
         "patches",
         "recorder",
+        "showing",
         "signals",
         "values",
     )
@@ -69,6 +71,7 @@ class RunState:
         self.signals = Signals()
         self.activities = Activities(self.loop, self.recorder, key=info.run_id.hex)
         self.values = Values(seed, self.recorder)
+        self.showing = Showing(self.loop, self.recorder, beginning.attributes)
         self.patches = Patches(self.recorder, marked)
         self.log = WorkflowLog(info, self._silent)
         self.handlers = Handlers(self.loop, self.recorder, self.signals, self.log)

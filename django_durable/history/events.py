@@ -7,7 +7,7 @@ while one input was applied). A history is a sequence of inputs, each followed b
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
@@ -50,6 +50,7 @@ class RunStarted(Event, frozen=True):
     continued_from: UUID | None = None  # the run before this one in its chain
     signals: tuple[CarriedSignal, ...] = ()
     parent: Parent | None = None
+    attributes: dict[str, Any] | None = None  # search attributes in their JSON form, given or carried over
 
 
 class ActivityCompleted(Event, frozen=True):

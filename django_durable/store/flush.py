@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from typing import Any
 from uuid import UUID
 
 from django.db import DataError
@@ -13,6 +14,7 @@ from django.db import DataError
 from django_durable.history import messages
 from django_durable.history.failures import Failure
 from django_durable.store import (
+    attributes,
     children,
     database,
     dispatch,
@@ -53,6 +55,8 @@ class RunWrite:
     replies: tuple[updates.Reply, ...] = ()
     lingering: tuple[str | None] | None = None  # what is to be noted, if that has changed
     ending: runs.Ending | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # that have changed; None: removed
+    progress: str | None = None  # the latest, if there is a new one
     reopens: bool = False  # it had asked senders to step back, and goes on after all
     children: tuple[starts.NewRun, ...] = ()
     sends: tuple[sends.Send, ...] = ()
@@ -232,6 +236,8 @@ def _write(worker: int, writes: list[RunWrite], deliveries: list[sends.Delivery]
     _start_children(writes, result)
     result.told |= sends.write(deliveries)
     result.asked_to_end |= sends.asked_to_end(deliveries)
+    attributes.write([(write.run_id, write.attributes) for write in writes if write.attributes])
+    runs.note_progress([(write.run_id, write.progress) for write in writes if write.progress is not None])
     result.told |= runs.close([write.ending for write in writes if write.ending])
     reopened = [write for write in writes if write.reopens and not write.ending]
     if reopened:

@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 from django.db.models import OuterRef, Subquery
 
+from django_durable.definitions.subject import Subject
 from django_durable.history import blocking, events
 from django_durable.history.replies import State
 from django_durable.history.status import CLOSED, Status
@@ -214,6 +215,11 @@ def open_run(workflow_id: str) -> UUID | None:
     return rows().filter(open_workflow_id=workflow_id).values_list("pk", flat=True).first()
 
 
+def open_about(subject: Subject) -> WorkflowRun | None:
+    """The open run that keeps others of its kind away from a subject."""
+    return rows().filter(open_subject=subject.key).first()
+
+
 def latest_closed_status(workflow_id: str, *, apart_from: UUID) -> Status | None:
     """How the last run of this workflow id ended."""
     ended = rows().for_workflow(workflow_id).exclude(pk=apart_from).filter(status__in=sorted(CLOSED))
@@ -236,6 +242,23 @@ def note_lingering(notes: Sequence[tuple[UUID, str | None]]) -> None:
     """Note what open runs still have to do with messages."""
     for run_id, lingering in notes:
         rows().filter(pk=run_id).update(lingering=lingering)
+
+
+_PROGRESS = f"""
+UPDATE {WorkflowRun._meta.db_table} AS run SET progress = note.progress
+FROM json_to_recordset(%s::json) AS note(run_id uuid, progress text) WHERE run.id = note.run_id
+"""
+
+
+def note_progress(notes: Sequence[tuple[UUID, str]]) -> None:
+    """Note what runs say they are doing."""
+    if notes and database.is_postgres():
+        records = [{"run_id": run_id, "progress": progress} for run_id, progress in notes]
+        with database.cursor() as cursor:
+            cursor.execute(_PROGRESS, [msgspec.json.encode(records).decode()])
+        return
+    for run_id, progress in notes:
+        rows().filter(pk=run_id).update(progress=progress)
 
 
 def set_going(run_id: UUID) -> None:

@@ -124,6 +124,8 @@ class Drainer:
                 self._note(run, command, command.event(), drain)
             else:
                 handler(run, command, drain)
+        if drain.shown is not None:
+            run.draft.show(drain.shown)
         run.instance.size += run.draft.size - before
         self._warn_of_length(run, drain)
         if run.draft.size - before > MAX_DRAIN_BYTES:

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.instance import Instance
-from django_durable.history import events, lingering
+from django_durable.engine.showing import Shown
+from django_durable.history import events, lingering, progress
 from django_durable.history.lingering import Lingering
+from django_durable.history.progress import Progress
 from django_durable.store import dispatch, flush, history, runs, sends, starts, tasks, updates
 from django_durable.worker.jobs import Job
 
@@ -27,7 +29,20 @@ class Input(NamedTuple):
 class Draft:
     """What the drains since the last commit want written: dropped whole if something else reached the run first."""
 
-    __slots__ = ("applied", "cancelled", "children", "ending", "events", "local", "replies", "sends", "size", "spilled")
+    __slots__ = (
+        "applied",
+        "cancelled",
+        "children",
+        "ending",
+        "events",
+        "local",
+        "progress",
+        "replies",
+        "sends",
+        "shown",
+        "size",
+        "spilled",
+    )
 
     def __init__(self) -> None:
         self.applied: list[Input] = []
@@ -40,6 +55,17 @@ class Draft:
         self.children: list[starts.NewRun] = []
         self.sends: list[sends.Send] = []
         self.ending: runs.Ending | None = None
+        self.shown: dict[str, Any] = {}  # search attributes that have changed; None: removed
+        self.progress: Progress | None = None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is something new for people to see."""
+        return bool(self.shown) or self.progress is not None
+
+    def show(self, shown: Shown) -> None:
+        self.shown |= shown.attributes
+        self.progress = shown.progress or self.progress
 
     def add(self, row: history.Row) -> None:
         self.events.append(row)
@@ -110,7 +136,7 @@ class OwnedRun:
     @property
     def wants_write(self) -> bool:
         draft = self.draft  # jobs without an event of their own are to run again: only once we know that we still may
-        return bool(draft.events or draft.applied or draft.local or self.side or self.begins)
+        return bool(draft.events or draft.applied or draft.local or self.side or self.begins or draft.is_shown)
 
     @property
     def must_be_replayed(self) -> bool:
@@ -137,6 +163,8 @@ class OwnedRun:
             replies=tuple(draft.replies.values()),
             lingering=(lingering.encode(now),) if now != self.noted else None,
             ending=draft.ending,
+            attributes=draft.shown,
+            progress=progress.encode(draft.progress) if draft.progress is not None else None,
             reopens=self.tries > 0,
             begins=self.begins,
             children=tuple(draft.children),

@@ -6,7 +6,7 @@ import random
 import secrets
 import sys
 
-from django_durable.definitions import stored_retry
+from django_durable.definitions import attributes, stored_retry
 from django_durable.engine import commands
 from django_durable.engine.continuing import HistoryTooLong
 from django_durable.exceptions import RetryAfter
@@ -26,6 +26,7 @@ def continued(run: OwnedRun, command: commands.ContinueAsNew) -> following.Follo
         continued_from=run.claimed.run_id,
         signals=command.signals,
         parent=run.instance.beginning.parent,
+        attributes=attributes.encode_all(run.instance.attributes),
     )
     return _after(run, started)
 
@@ -50,6 +51,7 @@ def retried(run: OwnedRun, command: commands.FailRun) -> following.Following | N
         continued_from=run.claimed.run_id,
         signals=command.signals,
         parent=beginning.parent,
+        attributes=attributes.encode_all(run.instance.attributes),
     )
     pause = error.delay if isinstance(error, RetryAfter) else policy.delay(beginning.attempt, random.random)
     return _after(run, started)._replace(delay=pause)

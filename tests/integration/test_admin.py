@@ -22,6 +22,8 @@ from pytest_django import DjangoAssertNumQueries
 from django_durable.admin import changelist, excerpts, pages, times
 from django_durable.history.status import Status
 from django_durable.models import Worker, WorkflowRun
+from django_durable.store import attributes
+from example_project.shop.models import Order
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -359,11 +361,11 @@ def test_a_page_links_parent_children_and_the_runs_of_the_chain(admin_client):
 def test_a_page_costs_the_same_for_five_events_and_for_fifty(admin_client, django_assert_num_queries):
     run = factories.WorkflowRunFactory.create()
     factories.DispatchFactory.create(run=run)
-    # session, user, run, dispatch, tasks, workers, inbox, last sequence, events
+    # session, user, run, dispatch, tasks, workers, inbox, parents and children (2), attributes, last sequence, events
     for first, last in ((1, 5), (6, 50)):
         for sequence in range(first, last + 1):
             factories.HistoryEventFactory.create(run=run, sequence=sequence)
-        with django_assert_num_queries(11):
+        with django_assert_num_queries(12):
             text_of(admin_client, page_of(run))
 
 
@@ -515,3 +517,24 @@ def listed_workers(client: Client, **query: Any) -> set[str]:
 )
 def test_durations_read_in_their_two_largest_units(seconds, text):
     assert times.duration(timedelta(seconds=seconds)) == text
+
+
+def test_a_page_shows_what_the_run_is_about_and_what_it_does(admin_client):
+    order = Order.objects.create(customer="Ada", item="lamp", cents=1)
+    run = factories.WorkflowRunFactory.create(
+        subject_type="shop.order", subject_id=str(order.pk), progress='{"text":"<b>packing</b>","done":1,"total":3}'
+    )
+    attributes.write([(run.pk, {"customer": 7, "<i>": SCRIPT})])
+    text = text_of(admin_client, page_of(run))
+    assert f'<a href="{reverse("admin:shop_order_change", args=[order.pk])}">shop.order {order.pk}</a>' in text
+    assert "&lt;b&gt;packing&lt;/b&gt;" in text
+    assert "1 of 3" in text
+    assert "<dt>customer</dt><dd>7</dd>" in text
+    assert html.escape(SCRIPT) in text
+    assert SCRIPT not in text
+
+
+@pytest.mark.parametrize("label", ["shop.nothing", "nowhere.order", "flows.entry", "nonsense"])
+def test_a_subject_without_a_page_is_only_named(admin_client, label):
+    run = factories.WorkflowRunFactory.create(subject_type=label, subject_id="7")
+    assert f"<dd>{label} 7</dd>" in text_of(admin_client, page_of(run))
