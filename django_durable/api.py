@@ -8,11 +8,13 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from asgiref.sync import sync_to_async
 
+from django_durable import propagation
 from django_durable.definitions import activity as activities
 from django_durable.definitions import current, registry
 from django_durable.definitions import function as functions
@@ -212,6 +214,30 @@ class Durable:
     def current_activity(self) -> CurrentActivity:
         """What the running activity may know about itself. Raises ``DurableError`` outside of one."""
         return current.current_activity()
+
+    # What goes with a workflow to its activities
+
+    def actor(self, value: str | int | None) -> AbstractContextManager[None]:
+        """Inside the block, workflows are started on behalf of ``value``, such as a user's primary key.
+
+        ``current_actor()`` gives it in their activities, and in those of their children.
+        """
+        return propagation.actor(value)
+
+    def current_actor(self) -> str | int | None:
+        """On whose behalf this code runs: in a block of ``actor()``, or in an activity; None: nobody has said."""
+        return propagation.current_actor()
+
+    def propagate(
+        self, name: str, *, capture: Callable[[], Any], restore: Callable[[Any], AbstractContextManager[Any] | None]
+    ) -> None:
+        """Take one more value along from the start of a workflow to its activities.
+
+        ``capture()`` is called where a workflow is started and gives any JSON value, or None: there is nothing to
+        take along. ``restore(value)`` is called before each attempt of an activity: it sets the value, or gives a
+        context manager that does. To be called once, in a module that web and worker processes import.
+        """
+        propagation.propagate(name, capture=capture, restore=restore)
 
     # Asking
 

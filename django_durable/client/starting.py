@@ -13,7 +13,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from django_durable import instrumentation, transports
+from django_durable import instrumentation, propagation, transports
 from django_durable.client import ending, handle, messaging, updating, waiting
 from django_durable.definitions import attributes, stored_retry
 from django_durable.definitions.signal import SignalMessage
@@ -22,6 +22,7 @@ from django_durable.definitions.workflow import WorkflowCall, WorkflowDefinition
 from django_durable.exceptions import DurableError, WorkflowAlreadyStarted
 from django_durable.history import events, messages
 from django_durable.history.status import Status
+from django_durable.payloads import payload
 from django_durable.payloads.payload import Payload
 from django_durable.store import database, identifiers, inbox, runs, starts
 
@@ -141,10 +142,12 @@ def _start_and(
 
 
 def _new_run(definition: WorkflowDefinition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> starts.NewRun:
-    return new_run(definition, definition.encode_input(args, kwargs))
+    return new_run(definition, definition.encode_input(args, kwargs), headers=propagation.capture())
 
 
-def new_run(definition: WorkflowDefinition[..., Any], input: Payload) -> starts.NewRun:
+def new_run(
+    definition: WorkflowDefinition[..., Any], input: Payload, *, headers: Payload | None = None
+) -> starts.NewRun:
     """A run as the definition's options say, ready to be inserted."""
     options = definition.options
     run_id = identifiers.uuid7()
@@ -166,11 +169,13 @@ def new_run(definition: WorkflowDefinition[..., Any], input: Payload) -> starts.
         subject_id=options.subject.id if options.subject is not None else None,
         open_subject=options.subject.key if options.subject is not None and options.one_per_subject else None,
         attributes=options.attributes or None,
+        headers=payload.dump(headers) if headers is not None else None,
         started=events.RunStarted(
             input=input,
             seed=secrets.randbits(63),
             python=PYTHON,
             attributes=attributes.encode_all(options.attributes),
+            headers=headers,
         ),
     )
 

@@ -51,6 +51,7 @@ class RunStarted(Event, frozen=True):
     signals: tuple[CarriedSignal, ...] = ()
     parent: Parent | None = None
     attributes: dict[str, Any] | None = None  # search attributes in their JSON form, given or carried over
+    headers: Payload | None = None  # what surrounded the start, for its activities: language, actor and the like
 
 
 class ActivityCompleted(Event, frozen=True):

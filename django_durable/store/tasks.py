@@ -45,6 +45,7 @@ class NewTask(NamedTuple):
     expires_at: datetime | None = None
     heartbeat: timedelta | None = None
     heartbeat_details: str | None = None
+    headers: str | None = None
 
 
 class Held(NamedTuple):
@@ -74,6 +75,7 @@ class ClaimedTask(NamedTuple):
     failure: str | None
     expires_at: datetime | None = None
     heartbeat_details: str | None = None
+    headers: str | None = None
 
 
 def rows() -> QuerySet[ActivityTask]:
@@ -138,6 +140,7 @@ def claim(worker: int, level: levels.Level, *, names: Collection[str], limit: in
             task.failure,
             task.expires_at,
             task.heartbeat_details,
+            task.headers,
         )
         for task in found
     ]

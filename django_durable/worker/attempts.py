@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import random
 import threading
 import time
@@ -15,6 +16,7 @@ from django.db import DatabaseError, IntegrityError, InterfaceError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
+from django_durable import propagation
 from django_durable.definitions import current
 from django_durable.exceptions import DurableError, RetryAfter
 from django_durable.history import failures
@@ -38,22 +40,27 @@ def execute(job: Job) -> Finished:
     if job.given_up:
         return Finished(job=job, lost=True)
     try:
-        with current.entered(_current(job)):
-            if job.definition.options.atomic:
-                return _execute_atomic(job)
-            args, kwargs = job.definition.decode_input(job.input)
-            value = job.function(*args, **kwargs)
-            return Finished(job=job, result=job.definition.encode_result(value))
+        return contextvars.Context().run(_execute, job)
     except BaseException as error:  # SystemExit of an activity must not end the worker's thread
         return failed(job, error)
     finally:
         release_connections()
 
 
+def _execute(job: Job) -> Finished:
+    """In a context of its own: nothing that it sets is left behind for the thread's next job."""
+    with current.entered(_current(job)), propagation.restored(job.headers):
+        if job.definition.options.atomic:
+            return _execute_atomic(job)
+        args, kwargs = job.definition.decode_input(job.input)
+        value = job.function(*args, **kwargs)
+        return Finished(job=job, result=job.definition.encode_result(value))
+
+
 async def execute_async(job: Job) -> Finished:
     """Run an ``async def`` activity on this thread's event loop, with a thread of its own for sync ORM calls."""
     try:
-        with current.entered(_current(job)):
+        with current.entered(_current(job)), propagation.restored(job.headers):
             async with ThreadSensitiveContext() as context:
                 try:
                     return await _await(job)
@@ -69,10 +76,14 @@ def execute_async_here(job: Job) -> Finished:
     if job.given_up:
         return Finished(job=job, lost=True)
     try:
-        with current.entered(_current(job)):
-            return async_to_sync(_await)(job)
+        return contextvars.Context().run(_execute_async_here, job)
     except BaseException as error:
         return failed(job, error)
+
+
+def _execute_async_here(job: Job) -> Finished:
+    with current.entered(_current(job)), propagation.restored(job.headers):
+        return async_to_sync(_await)(job)
 
 
 async def _await(job: Job) -> Finished:

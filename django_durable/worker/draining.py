@@ -185,6 +185,7 @@ class Drainer:
             sequence=command.sequence,
             key=command.key,
             worker=self.worker,
+            headers=run.instance.beginning.headers,
             expires_at=None if limit is None else scheduled_at + limit,
         )
 

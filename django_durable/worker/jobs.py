@@ -38,6 +38,7 @@ class Job:
     attempt: int = 1
     interruptions: int = 0
     held: tasks.Held | None = None
+    headers: Payload | None = None  # what surrounded the start of its run
     expires_at: datetime | None = None  # when schedule_to_close passes, by the database's clock
     last_details: Payload | None = None  # of the last heartbeat of an attempt before
     details: Payload | None = None  # of this attempt's last heartbeat

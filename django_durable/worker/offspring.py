@@ -17,7 +17,7 @@ from django_durable.worker.ownership import OwnedRun
 
 def new_child(run: OwnedRun, command: ScheduleChild) -> starts.NewRun:
     """The child as its options say, under the ids that its parent knows it by."""
-    new = starting.new_run(command.definition, command.input)
+    new = starting.new_run(command.definition, command.input, headers=run.instance.beginning.headers)
     claimed = run.claimed
     parent = events.Parent(
         workflow_id=run.workflow_id, run_id=claimed.run_id, chain_id=claimed.chain_id, key=command.key

@@ -27,6 +27,7 @@ def continued(run: OwnedRun, command: commands.ContinueAsNew) -> following.Follo
         signals=command.signals,
         parent=run.instance.beginning.parent,
         attributes=attributes.encode_all(run.instance.attributes),
+        headers=run.instance.beginning.headers,
     )
     return _after(run, started)
 
@@ -52,6 +53,7 @@ def retried(run: OwnedRun, command: commands.FailRun) -> following.Following | N
         signals=command.signals,
         parent=beginning.parent,
         attributes=attributes.encode_all(run.instance.attributes),
+        headers=beginning.headers,
     )
     pause = error.delay if isinstance(error, RetryAfter) else policy.delay(beginning.attempt, random.random)
     return _after(run, started)._replace(delay=pause)

@@ -249,5 +249,6 @@ class Taking:
             interruptions=task.interruptions,
             held=task.held,
             expires_at=task.expires_at,
+            headers=payload.load(task.headers) if task.headers else None,
             last_details=payload.load(task.heartbeat_details) if task.heartbeat_details else None,
         )

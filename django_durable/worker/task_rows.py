@@ -140,4 +140,5 @@ def task_of(
         expires_at=job.expires_at,
         heartbeat=options.heartbeat,
         heartbeat_details=payload.dump(details) if details is not None else None,
+        headers=payload.dump(job.headers) if job.headers is not None else None,
     )
