@@ -7,13 +7,16 @@ from django_durable.engine.batches import BatchItem, BatchResult
 from django_durable.engine.context import Context
 from django_durable.exceptions import (
     ActivityCancelled,
+    ActivityCompletesLater,
     ActivityError,
+    AlreadyCompleted,
     ApplicationError,
     BatchError,
     ChildWorkflowError,
     DefinitionError,
     DurableError,
     FailureError,
+    InvalidToken,
     NonDeterminismError,
     OptionNotSupported,
     PayloadError,
@@ -54,7 +57,9 @@ __all__ = [
     "OptionNotSupported",
     "PayloadError",
     "WorkflowNotFound",
+    "InvalidToken",
     "WorkflowClosed",
+    "AlreadyCompleted",
     "WorkflowAlreadyStarted",
     "ScheduleNotFound",
     "ScheduleAlreadyExists",
@@ -74,4 +79,5 @@ __all__ = [
     "ActivityError",
     "BatchError",
     "ActivityCancelled",
+    "ActivityCompletesLater",
 ]

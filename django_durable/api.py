@@ -358,6 +358,25 @@ class Durable:
         ended: bool = _client().terminate_workflow(workflow_id, reason)
         return ended
 
+    def complete_activity(self, token: str, value: Any = None) -> None:
+        """Give an activity that was left open, or a callback, its result; in the caller's transaction.
+
+        Raises ``AlreadyCompleted`` if it has its outcome, ``WorkflowClosed`` if its workflow has ended,
+        ``InvalidToken`` (a ``WorkflowNotFound``) for a token that is none, ``PayloadError``.
+        """
+        _client().complete_activity(token, value)
+
+    def fail_activity(self, token: str, error: BaseException | str, *, type: str | None = None) -> None:
+        """Let an activity that was left open, or a callback, fail for good. Raises what ``complete_activity`` does.
+
+        ``type`` is the name that the workflow sees in its ``ActivityError``.
+        """
+        _client().fail_activity(token, error, type=type)
+
+    def heartbeat_activity(self, token: str, details: Any = None) -> None:
+        """Tell that somebody is still at an activity or a callback. Raises what ``complete_activity`` does."""
+        _client().heartbeat_activity(token, details)
+
     def create_schedule(
         self, name: str, schedule: Schedule, definition: WorkflowDefinition[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> ScheduleHandle:
@@ -373,6 +392,9 @@ class Durable:
         handle: ScheduleHandle = _client().get_schedule(name)
         return handle
 
+    acomplete_activity = _twin(complete_activity)
+    afail_activity = _twin(fail_activity)
+    aheartbeat_activity = _twin(heartbeat_activity)
     acreate_schedule = _twin(create_schedule)
     aget_schedule = _twin(get_schedule)
     astart_workflow = _twin(start_workflow)

@@ -11,6 +11,7 @@ from django.utils.module_loading import autodiscover_modules
 
 from django_durable import checks, conf, instrumentation
 from django_durable.definitions.registry import MODULES, registry
+from django_durable.engine import callbacks
 from django_durable.payloads import limits
 
 
@@ -22,11 +23,13 @@ class DurableConfig(AppConfig):
 
     def ready(self) -> None:
         # Imported here because it loads models, which Django allows only now.
+        from django_durable.client import tokens  # noqa: PLC0415
         from django_durable.worker import embedded  # noqa: PLC0415
 
         for check in checks.ALL:
             register(check, checks.TAG)
         limits.read_from(_limits)
+        callbacks.address_with(tokens.address)
         setting_changed.connect(_forget_settings, dispatch_uid="durable.settings")
         request_started.connect(embedded.start_if_configured, dispatch_uid="durable.embedded")
         instrumentation.run_started.connect(embedded.start_if_configured, dispatch_uid="durable.embedded")

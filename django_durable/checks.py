@@ -223,6 +223,12 @@ def _are_names(value: Any) -> bool:
 
 _COUNT = ("a whole number of at least 1", _is_count)
 _SECONDS = ("a number of seconds above 0", _is_positive)
+
+
+def _is_origin(value: Any) -> bool:
+    return isinstance(value, str) and (not value or value.startswith(("https://", "http://")))
+
+
 _BYTES = ("a number of bytes of at least 1", _is_count)
 
 EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -241,5 +247,8 @@ EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "MAX_PAYLOAD_BYTES": _BYTES,
     "WARN_PAYLOAD_BYTES": _BYTES,
     "MAX_INTERRUPTIONS": _COUNT,
+    "CALLBACK_URL": ('"" or a URL such as "https://example.com"', _is_origin),
+    "CALLBACK_SECONDS": _SECONDS,
+    "CALLBACK_MAX_BYTES": _BYTES,
 }
 """What each setting must be, in words and as a test."""

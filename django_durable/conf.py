@@ -44,6 +44,13 @@ class Settings:
     MAX_INTERRUPTIONS: int = 10
     """How often an activity may be cut short by dying workers before it fails as interrupted."""
 
+    CALLBACK_URL: str = ""
+    """Scheme and host under which the world reaches this project, for the URLs of callbacks: ``https://example.com``."""
+    CALLBACK_SECONDS: float = 30 * 24 * 3600.0
+    """How long the URL of a callback without a timeout can be used."""
+    CALLBACK_MAX_BYTES: int = 64 * 1024
+    """Longest body of a POST to the URL of a callback."""
+
 
 NAMES = frozenset(field.name for field in fields(Settings))
 

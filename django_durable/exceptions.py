@@ -8,7 +8,9 @@
     │   └── OptionNotSupported
     ├── PayloadError                   a value cannot be stored, or does not fit its annotation
     ├── WorkflowNotFound
+    │   └── InvalidToken               a token that nobody here has signed, or that has expired
     ├── WorkflowClosed
+    ├── AlreadyCompleted               a token of an activity that has its outcome
     ├── WorkflowAlreadyStarted
     ├── ScheduleNotFound
     ├── ScheduleAlreadyExists
@@ -33,6 +35,7 @@
 
     BaseException
     ├── ActivityCancelled              raised by heartbeat() in an activity that nobody waits for any more
+    ├── ActivityCompletesLater         raised by complete_later(): the outcome will come by token
     ├── WorkflowSuspended              never to be caught by workflow code
     │   ├── WorkflowEvicted
     │   └── WorkflowStuck
@@ -68,6 +71,14 @@ class PayloadError(DurableError):
 
 class WorkflowNotFound(DurableError):
     """No run has this workflow id."""
+
+
+class InvalidToken(WorkflowNotFound):
+    """The token was not signed with this project's ``SECRET_KEY``, or it has expired."""
+
+
+class AlreadyCompleted(DurableError):
+    """The activity or callback of this token has its outcome, or its workflow waits for it no more."""
 
 
 class WorkflowClosed(DurableError):
@@ -315,6 +326,10 @@ class ActivityCancelled(BaseException):
 
     A ``BaseException``, so that ``except Exception`` cannot swallow it.
     """
+
+
+class ActivityCompletesLater(BaseException):
+    """What ``current_activity().complete_later()`` raises. A ``BaseException``, so that it is not swallowed."""
 
 
 class WorkflowSuspended(BaseException):

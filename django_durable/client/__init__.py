@@ -1,5 +1,6 @@
 """What callers do with workflows: start, message, end and read them. One transaction each, then a hint."""
 
+from django_durable.client.completing import complete_activity, fail_activity, heartbeat_activity
 from django_durable.client.ending import cancel_workflow, terminate_workflow
 from django_durable.client.handle import WorkflowHandle, get_workflow
 from django_durable.client.messaging import signal_workflow
@@ -26,6 +27,9 @@ __all__ = [
     "aupdate_with_start",
     "aupdate_workflow",
     "cancel_workflow",
+    "complete_activity",
+    "fail_activity",
+    "heartbeat_activity",
     "create_schedule",
     "get_schedule",
     "get_workflow",

@@ -6,14 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
-from django_durable.exceptions import ActivityCancelled, DurableError
+from django_durable.exceptions import ActivityCancelled, ActivityCompletesLater, DurableError
 
 
 def _never() -> bool:
     return False
+
+
+def _no_token() -> str:
+    raise DurableError("Nobody can complete this activity from outside: no worker executes it.")
 
 
 def _beat_in_vain(details: Any) -> None:
@@ -34,6 +38,7 @@ class CurrentActivity:
     is_cancelled: Callable[[], bool] = field(default=_never, repr=False, compare=False)
     is_stopping: Callable[[], bool] = field(default=_never, repr=False, compare=False)
     on_heartbeat: Callable[[Any], None] = field(default=_beat_in_vain, repr=False, compare=False)
+    on_token: Callable[[], str] = field(default=_no_token, repr=False, compare=False)
     heartbeat_details: Any = None
     """What the last heartbeat of an attempt before has told, as JSON values; None: nothing."""
 
@@ -51,6 +56,22 @@ class CurrentActivity:
         self.on_heartbeat(details)
         if self.cancelled:
             raise ActivityCancelled(f"Activity {self.name} of workflow {self.workflow_id} is not waited for any more.")
+
+    @property
+    def token(self) -> str:
+        """The signed address of this activity, for ``durable.complete_activity()`` and its like.
+
+        Raises ``DurableError`` for an atomic activity.
+        """
+        return self.on_token()
+
+    def complete_later(self) -> NoReturn:
+        """End this call without an outcome: that will come by ``token``. The activity's time limits run on.
+
+        Raises a ``BaseException`` that ends the activity's code.
+        """
+        self.token  # noqa: B018  so that there is a row that waits for it
+        raise ActivityCompletesLater(f"Activity {self.name} is completed later, by its token.")
 
     @property
     def stopping(self) -> bool:

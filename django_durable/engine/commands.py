@@ -6,6 +6,7 @@ deploy may change them under running workflows.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -138,6 +139,23 @@ class CancelExternal(Command):
 
     def event(self) -> events.ExternalCancelRequested:
         return events.ExternalCancelRequested(workflow_id=self.workflow_id, key=self.key, reason=self.reason)
+
+
+class OpenCallback(Command):
+    """Ask for a promise that somebody outside fulfils. Its time limits are the code's of today, and not compared."""
+
+    name: str
+    key: str
+    token: str
+    url: str
+    timeout: timedelta | None = None
+    heartbeat: timedelta | None = None
+
+    def matches(self, event: events.Event) -> bool:
+        return isinstance(event, events.CallbackOpened) and event.name == self.name
+
+    def event(self) -> events.CallbackOpened:
+        return events.CallbackOpened(name=self.name, key=self.key, token=self.token, url=self.url)
 
 
 class StartTimer(Command):

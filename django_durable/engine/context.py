@@ -15,6 +15,7 @@ from django_durable.definitions.signal import SignalDefinition
 from django_durable.definitions.update import UpdateDefinition
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.batches import BatchResult, Limits
+from django_durable.engine.callbacks import Callback
 from django_durable.engine.children import ChildHandle
 from django_durable.engine.externals import ExternalWorkflow
 from django_durable.engine.info import Info
@@ -75,6 +76,38 @@ class Context:
         """Any other workflow, by its id, to send it signals or to cancel it."""
         self._state.loop.gate()
         return ExternalWorkflow(self._state.externals, workflow_id)
+
+    @overload
+    def callback(
+        self,
+        name: str,
+        *,
+        returns: type[T],
+        timeout: timedelta | float | None = None,
+        heartbeat: timedelta | float | None = None,
+    ) -> Callback[T]: ...
+
+    @overload
+    def callback(
+        self, name: str, *, timeout: timedelta | float | None = None, heartbeat: timedelta | float | None = None
+    ) -> Callback[Any]: ...
+
+    def callback(
+        self,
+        name: str,
+        *,
+        returns: Any = Any,
+        timeout: timedelta | float | None = None,
+        heartbeat: timedelta | float | None = None,
+    ) -> Callback[Any]:
+        """Open a promise that somebody outside fulfils, by its ``token`` or by a POST to its ``url``. Await it later.
+
+        Awaiting gives a value of type ``returns``, and raises ``ActivityError`` if it is failed from outside, if
+        nobody fulfils it within ``timeout`` or gives a sign of life within ``heartbeat`` (timedeltas or seconds), and
+        ``PayloadError`` if the value is not of the type.
+        """
+        self._state.loop.gate()
+        return self._state.callbacks.open(name, returns, timeout=timeout, heartbeat=heartbeat)
 
     async def sleep(self, duration: timedelta | float) -> None:
         """Wait for ``duration``, a timedelta or seconds. A durable timer: it survives restarts, and costs nothing."""

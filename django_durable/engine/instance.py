@@ -8,6 +8,8 @@ from typing import Any
 
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine import eviction, lines, patches, reading, replay, stack, words
+from django_durable.engine.activities import Activities
+from django_durable.engine.callbacks import Callbacks, Opening
 from django_durable.engine.children import Child
 from django_durable.engine.closing import closing_command
 from django_durable.engine.commands import Command
@@ -28,7 +30,7 @@ from django_durable.payloads.payload import Payload
 
 __all__ = ["Instance", "Pending", "RunInfo"]
 
-Bearer = Timer | Pending | Child | Request | None
+Bearer = Timer | Pending | Opening | Child | Request | None
 Entry = tuple[Command, Bearer]
 """A command, and what waits for its sequence."""
 
@@ -162,6 +164,11 @@ class Instance:
         return self._state.activities.pending if self._state else {}
 
     @property
+    def callbacks(self) -> dict[int, Opening]:
+        """Callbacks that nobody has fulfilled, by the sequence of their CallbackOpened."""
+        return self._state.callbacks.pending if self._state else {}
+
+    @property
     def children(self) -> dict[int, Child]:
         """Children that have not ended, by the sequence of their ChildScheduled."""
         return self._state.children.pending if self._state else {}
@@ -223,6 +230,7 @@ class Instance:
             state.conditions.clear()
             state.children.clear()
             state.externals.clear()
+            state.callbacks.clear()
 
     # One input
 
@@ -299,6 +307,8 @@ class Instance:
         match bearer:
             case Timer():
                 state.loop.timers.add(bearer)
+            case Opening():
+                state.callbacks.keep(bearer, recorded)
             case Child():
                 state.children.keep(bearer, recorded)
             case Request():
@@ -327,10 +337,14 @@ class Instance:
         state.handlers.watch(self._main)
 
     def _complete_activity(self, event: events.ActivityCompleted) -> None:
-        self._running.activities.complete(event)
+        self._waiting_for(event).complete(event)
 
     def _fail_activity(self, event: events.ActivityFailed) -> None:
-        self._running.activities.fail(event)
+        self._waiting_for(event).fail(event)
+
+    def _waiting_for(self, event: events.ActivityCompleted | events.ActivityFailed) -> Activities | Callbacks:
+        state = self._running
+        return state.activities if event.activity in state.activities.pending else state.callbacks
 
     def _fire_timer(self, event: events.TimerFired) -> None:
         self._running.loop.fire(event.timer)
@@ -394,6 +408,11 @@ class Instance:
         return replay.difference(self.info.name, event=event, recorded=recorded, requested=requested, where=place)
 
 
+def _is_awaited(state: RunState, sequence: int) -> bool:
+    """Whether an activity or a callback still has no outcome."""
+    return sequence in state.activities.pending or sequence in state.callbacks.pending
+
+
 _APPLY: dict[type[Event], Callable[[Instance, Any], None]] = {
     events.RunStarted: Instance._start,
     events.ActivityCompleted: Instance._complete_activity,
@@ -411,8 +430,8 @@ _APPLY: dict[type[Event], Callable[[Instance, Any], None]] = {
 }
 
 _ACCEPTS: dict[type[Event], Callable[[RunState, Any], bool]] = {
-    events.ActivityCompleted: lambda state, event: event.activity in state.activities.pending,
-    events.ActivityFailed: lambda state, event: event.activity in state.activities.pending,
+    events.ActivityCompleted: lambda state, event: _is_awaited(state, event.activity),
+    events.ActivityFailed: lambda state, event: _is_awaited(state, event.activity),
     events.TimerFired: lambda state, event: event.timer in state.loop.timers,
     events.ChildStarted: lambda state, event: event.child in state.children.unstarted,
     events.ChildStartFailed: lambda state, event: event.child in state.children.pending,

@@ -26,6 +26,7 @@ class Recorder:
     """
 
     __slots__ = (
+        "_callbacks",
         "_effects",
         "_entries",
         "_failed",
@@ -43,6 +44,7 @@ class Recorder:
         self._tickets = 0
         self._open = False
         self._effects: list[events.SideEffectRecorded] = []
+        self._callbacks: list[events.CallbackOpened] = []
         self._failed = False
         self.replaying = False
         self.reading = False  # the code that runs may only look
@@ -57,6 +59,7 @@ class Recorder:
         if recorded:
             effects = [item.event for item in recorded if isinstance(item.event, events.SideEffectRecorded)]
             self._effects = effects[::-1]
+            self._callbacks = [item.event for item in recorded if isinstance(item.event, events.CallbackOpened)]
             self._failed = isinstance(recorded[-1].event, events.RunFailed)
 
     def end(self) -> list[tuple[Command, Any]]:
@@ -64,6 +67,7 @@ class Recorder:
         entries = list(self._entries.values())
         self._entries.clear()
         self._effects.clear()
+        self._callbacks.clear()
         self._open = False
         return entries
 
@@ -111,6 +115,13 @@ class Recorder:
             self.fail(DurableError("A side effect failed."))
         self.effect_missing = lines.here() or "unknown"
         raise DrainAborted("History holds no value for this side effect.")
+
+    def recorded_callback(self, name: str) -> events.CallbackOpened | None:
+        """The next callback of that name that this drain has opened; None: history holds no more of them."""
+        found = next((one for one in self._callbacks if one.name == name), None)
+        if found is not None:
+            self._callbacks.remove(found)
+        return found
 
     def fail(self, error: BaseException) -> None:
         """Decide that the run fails with ``error``, and unwind the workflow."""

@@ -52,6 +52,7 @@ def _wait(state: RunState, future: Any, inner: FrameType | None) -> str:
         return "nothing"
     parts = (
         state.activities,
+        state.callbacks,
         state.loop.timers,
         state.signals,
         state.handlers,

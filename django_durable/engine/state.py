@@ -7,6 +7,7 @@ from typing import Any
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.activities import Activities
 from django_durable.engine.batches import Batches
+from django_durable.engine.callbacks import Callbacks
 from django_durable.engine.calling import Calling
 from django_durable.engine.children import Children
 from django_durable.engine.conditions import Conditions
@@ -32,6 +33,7 @@ class RunState:
         "activities",
         "batches",
         "beginning",
+        "callbacks",
         "calling",
         "children",
         "conditions",
@@ -70,6 +72,7 @@ class RunState:
         )
         self.signals = Signals()
         self.activities = Activities(self.loop, self.recorder, key=info.run_id.hex)
+        self.callbacks = Callbacks(self.loop, self.recorder, chain_id=info.chain_id, key=info.run_id.hex, seed=seed)
         self.values = Values(seed, self.recorder)
         self.showing = Showing(self.loop, self.recorder, beginning.attributes)
         self.patches = Patches(self.recorder, marked)
@@ -91,6 +94,7 @@ class RunState:
         self.input, self._size = recorded, size
         self.loop.set_time(recorded.time)
         self.children.begin(recorded.sequence)
+        self.callbacks.begin(recorded.sequence)
         self.recorder.begin(commands)
         self.recorder.verdict = check_length(recorded.sequence)
 

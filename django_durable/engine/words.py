@@ -62,6 +62,7 @@ _EVENTS: dict[type[events.Event], Callable[[Any], str]] = {
     events.ExternalCancelRequested: lambda event: f"the cancellation of workflow {event.workflow_id}",
     events.ExternalDelivered: lambda event: f"the delivery of message {event.request}",
     events.ExternalFailed: lambda event: f"that message {event.request} could not be delivered",
+    events.CallbackOpened: lambda event: f"callback {event.name}",
     events.TimerStarted: lambda event: f"a timer of {_seconds(event.duration)}",
     events.TimerCancelled: lambda event: f"the cancellation of timer {event.timer}",
     events.TimerFired: lambda event: f"the end of timer {event.timer}",

@@ -174,6 +174,15 @@ class ExternalCancelRequested(Event, frozen=True):
     reason: str = ""
 
 
+class CallbackOpened(Event, frozen=True):
+    """A promise that somebody outside fulfils; its outcome is an ActivityCompleted or ActivityFailed."""
+
+    name: str
+    key: str
+    token: str = ""  # kept, because the keys that sign tokens change
+    url: str = ""
+
+
 class TimerStarted(Event, frozen=True):
     duration: int  # microseconds
 
@@ -279,6 +288,7 @@ TYPES: dict[str, type[Event]] = {
         CancelRequested,
         ActivityScheduled,
         ActivityCancelRequested,
+        CallbackOpened,
         TimerStarted,
         TimerCancelled,
         SideEffectRecorded,

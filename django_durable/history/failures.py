@@ -86,6 +86,11 @@ def child_error(name: str, failure: Failure, *, status: str, workflow_id: str) -
     return error
 
 
+def printable(message: str) -> str:
+    """A message that every database can hold."""
+    return _printable(message, MESSAGE_LIMIT)
+
+
 def _type_of(error: BaseException) -> str:
     if isinstance(error, ApplicationError) and error.type:
         return str(error.type)

@@ -79,6 +79,11 @@ _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
+def with_attempts(outcome: ActivityResult, attempts: int) -> ActivityResult:
+    """The same outcome of so many attempts."""
+    return msgspec.structs.replace(outcome, attempts=attempts)
+
+
 def encode(message: Message) -> str:
     return _encoder.encode(message).decode()
 

@@ -155,12 +155,20 @@ def _lock_ends(worker: int, writes: list[RunWrite], result: Result) -> list[RunW
 
 
 def _check_settled(writes: list[RunWrite], result: Result) -> list[RunWrite]:
-    """An atomic activity that has succeeded meanwhile makes its run start over with that success."""
+    """An atomic activity that has succeeded meanwhile makes its run start over with that success.
+
+    Tasks that go with this write may be in the hands of somebody who completes them by their token in a transaction
+    of his own, which is not waited for.
+    """
     keys = {(write.chain_id, key) for write in writes for key in write.settled}
-    if not keys:
-        return writes
-    for chain, _ in tasks.locked_for_settling(keys):
+    given_up = keys | {(write.chain_id, key) for write in writes for key in write.cancelled}
+    if given_up:
+        for chain, _ in tasks.locked_for_settling(given_up):
+            result.verdicts[chain] = Verdict.BUSY
+    for chain in tasks.busy([write.chain_id for write in writes if write.goes_on]):
         result.verdicts[chain] = Verdict.BUSY
+    if not keys:
+        return _written(writes, result)
     result.succeeded = {place: outcome for place, outcome in outcomes.read(keys).items() if outcome.result is not None}
     for chain, _ in result.succeeded:
         result.verdicts[chain] = Verdict.REDO

@@ -15,6 +15,7 @@ from django_durable.store import clock, database
 
 NOW = 2  # kind of the row that holds the database's time
 TICK = 3  # kind of the row that says when the next schedule is due
+OUTSIDE = -1  # in the place of the worker that has a task: whoever has its token
 EXPIRY = 4  # and when the first time limit passes of an activity that no worker is at
 
 
@@ -54,6 +55,8 @@ _WAITING_TASKS = (ActivityTask._meta.db_table, "due_at", "worker IS NULL")
 _TASKS = ActivityTask._meta.db_table
 _EXPIRIES = (
     f"SELECT MIN(expires_at) AS moment FROM {_TASKS} WHERE expires_at IS NOT NULL AND worker IS NULL "
+    f"UNION ALL SELECT MIN(expires_at) FROM {_TASKS} WHERE expires_at IS NOT NULL AND worker = {OUTSIDE} "
+    f"UNION ALL SELECT MIN(deadline) FROM {_TASKS} WHERE deadline IS NOT NULL AND worker = {OUTSIDE} "
     f"UNION ALL SELECT MIN(start_before) FROM {_TASKS} WHERE start_before IS NOT NULL AND worker IS NULL"
 )
 

@@ -210,6 +210,11 @@ def chain_status(run_id: UUID) -> Status | None:
     return Status(status) if status else None
 
 
+def exists(chain_id: UUID) -> bool:
+    """Whether there ever was a chain of that id."""
+    return rows().filter(chain_id=chain_id).exists()
+
+
 def open_run(workflow_id: str) -> UUID | None:
     """The open run of a workflow id."""
     return rows().filter(open_workflow_id=workflow_id).values_list("pk", flat=True).first()

@@ -14,8 +14,9 @@ from django_durable.models import ActivityTask
 from django_durable.store import clock, database, levels
 
 NOBODY = 0  # in the place of a worker's id
+OUTSIDE = levels.OUTSIDE
 OVERDUE_GRACE = timedelta(seconds=2)
-_FREE = {"worker": None, "deadline": None, "attempt_ends_at": None}
+_FREE = {"worker": None, "external": False, "deadline": None, "attempt_ends_at": None}
 
 
 class NewTask(NamedTuple):
@@ -46,6 +47,7 @@ class NewTask(NamedTuple):
     heartbeat: timedelta | None = None
     heartbeat_details: str | None = None
     headers: str | None = None
+    external: bool = False
 
 
 class Held(NamedTuple):
@@ -102,9 +104,10 @@ def _row(task: NewTask) -> ActivityTask:
 def _attempt_limits(attempt: timedelta | None, heartbeat: timedelta | None) -> dict[str, Any]:
     """The columns that limit an attempt: when it is over, and when whoever looks first finds it overdue."""
     shortest = min((limit for limit in (attempt, heartbeat) if limit is not None), default=None)
+    now = clock.now()  # once: the two are compared
     return {
-        "attempt_ends_at": clock.plus(clock.now(), attempt) if attempt is not None else None,
-        "deadline": clock.plus(clock.now(), shortest) if shortest is not None else None,
+        "attempt_ends_at": clock.plus(now, attempt) if attempt is not None else None,
+        "deadline": clock.plus(now, shortest) if shortest is not None else None,
     }
 
 
@@ -176,6 +179,15 @@ def locked_for_settling(places: Collection[tuple[UUID, str]]) -> set[tuple[UUID,
     return (set(mine.values_list("chain_id", "key")) - had) & set(places)
 
 
+def busy(chains: Collection[UUID]) -> set[UUID]:
+    """Which of these chains have tasks that somebody holds locked; the others' are locked from now on."""
+    if not chains:
+        return set()
+    all_of_them = rows().filter(chain_id__in=chains)
+    had = set(all_of_them.order_by("pk").select_for_update(skip_locked=True).values_list("pk", flat=True))
+    return {chain for key, chain in all_of_them.values_list("pk", "chain_id") if key not in had}
+
+
 def finish(held: Sequence[Held]) -> None:
     """Delete tasks that this transaction has locked and whose final outcome it writes."""
     if held:
@@ -192,6 +204,26 @@ def retry(held: Held, *, delay: timedelta, failure: str, details: str | None = N
 def give_back(held: Held) -> bool:
     """Give a task back that was not executed: this attempt does not count."""
     return bool(_of(held).update(**_FREE, attempt=F("attempt") - 1, due_at=clock.now()))
+
+
+def leave_outside(held: Held) -> bool:
+    """Its attempt goes on without a worker, until somebody uses its token. False: it is not ours any more."""
+    return bool(_of(held).update(worker=OUTSIDE, external=True))
+
+
+def locked_by_token(chain_id: UUID, key: str) -> ActivityTask | None:
+    """The task that a token stands for, locked in the caller's transaction, which may wait for that."""
+    return rows().filter(chain_id=chain_id, key=key).select_for_update().first()
+
+
+def beat_from_outside(task: ActivityTask, details: str | None) -> None:
+    """Note that whoever has the token of this task, which the caller has locked, is still at it."""
+    changed: dict[str, Any] = {} if details is None else {"heartbeat_details": details}
+    if task.heartbeat is not None:
+        following = clock.read() + task.heartbeat
+        changed["deadline"] = min(following, task.attempt_ends_at or following)
+    if changed:
+        rows().filter(pk=task.pk).update(**changed)
 
 
 def beat(held: Held, *, heartbeat: timedelta | None, attempt_left: timedelta | None, details: str | None) -> None:
@@ -226,17 +258,19 @@ def overdue(limit: int = 500) -> list[ActivityTask]:
 
     Whoever executes one notices by itself; the grace leaves that to it while it lives.
     """
-    passed = (
-        rows().filter(worker__isnull=False, deadline__lt=clock.plus(clock.now(), -OVERDUE_GRACE)).order_by("deadline")
+    passed = rows().filter(
+        Q(worker__isnull=False, deadline__lt=clock.plus(clock.now(), -OVERDUE_GRACE))
+        | Q(worker=OUTSIDE, deadline__lte=clock.now())
     )
-    return list(passed.select_for_update(skip_locked=True, no_key=True)[:limit])
+    return list(passed.order_by("deadline").select_for_update(skip_locked=True, no_key=True)[:limit])
 
 
 def expired(limit: int = 500) -> list[ActivityTask]:
     """Tasks whose schedule_to_close has passed, whoever has them. Locked for this transaction."""
     now = clock.now()
     passed = rows().filter(
-        Q(worker__isnull=True, expires_at__lte=now) | Q(expires_at__lt=clock.plus(now, -OVERDUE_GRACE))
+        Q(Q(worker__isnull=True) | Q(worker=OUTSIDE), expires_at__lte=now)
+        | Q(expires_at__lt=clock.plus(now, -OVERDUE_GRACE))
     )
     return list(passed.order_by("expires_at").select_for_update(skip_locked=True, no_key=True)[:limit])
 

@@ -41,15 +41,21 @@ class InlineExecutor:
     capacity = 10_000
 
     def __init__(
-        self, done: Done, overdue: Callable[[Job, str], None], beat: Callable[[Job], object], mocks: Mocks
+        self,
+        done: Done,
+        overdue: Callable[[Job, str], None],
+        beat: Callable[[Job], object],
+        open: Callable[[Job], object],
+        mocks: Mocks,
     ) -> None:
         """``overdue`` is told of an attempt that has passed one of its time limits, before its end is reported.
 
-        ``beat`` takes heartbeats, without waiting for anything.
+        ``beat`` takes heartbeats, without waiting for anything; ``open`` gives an attempt its own row at once.
         """
         self._done = done
         self._overdue = overdue
         self._beat = beat
+        self._open = open
         self._mocks = mocks
         self._jobs: deque[Job] = deque()
         self._running: dict[Job, _Times] = {}
@@ -90,6 +96,9 @@ class InlineExecutor:
         if job in self._running:
             self._running[job].beat = clock.read()
         self._beat(job)
+
+    def open(self, job: Job) -> None:
+        self._open(job)
 
     def ring(self) -> None:
         """Time has passed, inside of an activity: attempts whose time limit is over are given up."""

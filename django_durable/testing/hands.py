@@ -41,7 +41,7 @@ class Hands:
         self._serving = Serving.everything(())
         self._finished: deque[Finished] = deque()
         self._executor = InlineExecutor(
-            self._finished.append, self._overdue, lambda job: self._engine.beats.note(job), mocks
+            self._finished.append, self._overdue, lambda job: self._engine.beats.note(job), self._open, mocks
         )
         self._slots = Slots(self._executor, self._executor)
         self._woken = False
@@ -138,6 +138,10 @@ class Hands:
 
     def _wake(self) -> None:
         self._woken = True
+
+    def _open(self, job: Job) -> None:
+        self._engine.beats.ask_for_row(job)
+        self._engine.beats.write()
 
     def _overdue(self, job: Job, timeout: str) -> None:
         self._engine.results.time_out(job, timeout)

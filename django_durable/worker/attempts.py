@@ -17,8 +17,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from django_durable import propagation
+from django_durable.client import tokens
 from django_durable.definitions import current
-from django_durable.exceptions import DurableError, RetryAfter
+from django_durable.exceptions import ActivityCompletesLater, DurableError, RetryAfter
 from django_durable.history import failures
 from django_durable.payloads import codec, payload
 from django_durable.store import database, flush, outcomes
@@ -41,6 +42,8 @@ def execute(job: Job) -> Finished:
         return Finished(job=job, lost=True)
     try:
         return contextvars.Context().run(_execute, job)
+    except ActivityCompletesLater:
+        return Finished(job=job, later=True)
     except BaseException as error:  # SystemExit of an activity must not end the worker's thread
         return failed(job, error)
     finally:
@@ -67,6 +70,8 @@ async def execute_async(job: Job) -> Finished:
                 finally:
                     if context in SyncToAsync.context_to_thread_executor:  # the thread ends with this attempt
                         await sync_to_async(close_connections)()
+    except ActivityCompletesLater:
+        return Finished(job=job, later=True)
     except BaseException as error:
         return failed(job, error)
 
@@ -77,6 +82,8 @@ def execute_async_here(job: Job) -> Finished:
         return Finished(job=job, lost=True)
     try:
         return contextvars.Context().run(_execute_async_here, job)
+    except ActivityCompletesLater:
+        return Finished(job=job, later=True)
     except BaseException as error:
         return failed(job, error)
 
@@ -121,8 +128,24 @@ def _current(job: Job) -> current.CurrentActivity:
         is_cancelled=lambda: job.given_up,
         is_stopping=lambda: job.stopping,
         on_heartbeat=partial(_beat, job),
+        on_token=partial(_token, job),
         heartbeat_details=codec.decode(job.last_details, what="Heartbeat details") if job.last_details else None,
     )
+
+
+def _token(job: Job) -> str:
+    """Its signed address. From now on somebody outside may complete it, so it must have its row."""
+    name = job.definition.name
+    if job.definition.options.atomic:
+        raise DurableError(f"Activity {name} is atomic: it is completed by its own transaction, and by no token.")
+    if job.held is None and job.pulse is not None:
+        job.pulse.open(job)
+    if job.held is None:
+        raise DurableError(
+            f"Activity {name} got no row in time, so its token would lead nowhere. On SQLite, ask for the token "
+            "outside of any transaction."
+        )
+    return tokens.make(job.chain_id, job.key)
 
 
 def _beat(job: Job, details: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -16,6 +17,7 @@ from django_durable.worker.parking import Parking
 LONGEST_PAUSE = 1.0  # seconds between two writes of one attempt's heartbeats
 PAUSE_SHARE = 1 / 4  # of the heartbeat timeout, if that is shorter
 BUSY_PAUSE = 0.1  # seconds before a row that somebody holds is tried again
+ROW_STEP, ROW_PATIENCE = 0.005, 5.0  # seconds that a token waits for its row
 PATIENCE = 0.5  # seconds that a heartbeat waits for its own write
 
 
@@ -30,14 +32,14 @@ class Beats:
         slots: Slots,
         parking: Parking,
         ring: Callable[[], None],
-        time: clock.Estimate,
+        estimate: clock.Estimate,
     ) -> None:
         self._worker = worker
         self._holdings = holdings
         self._slots = slots
         self._parking = parking
         self._ring = ring
-        self._time = time
+        self._estimate = estimate
         self._told: deque[Job] = deque()
         self._waiting: dict[Job, None] = {}
 
@@ -52,7 +54,7 @@ class Beats:
 
     def note(self, job: Job) -> threading.Event | None:
         """Have a heartbeat written when it is time; what tells that it is, if that is now."""
-        if job.beat_waits or (job.held is None and job.details is None):
+        if job.beat_waits or (job.held is None and job.details is None and not job.wants_row):
             return None
         urgent = self._now() >= job.next_beat
         job.written = threading.Event() if urgent else None
@@ -61,6 +63,18 @@ class Beats:
         if urgent:
             self._ring()
         return job.written
+
+    def open(self, job: Job) -> None:
+        """Wait until the attempt has a row of its own."""
+        patience = time.monotonic() + ROW_PATIENCE
+        while job.held is None and not job.given_up and time.monotonic() < patience:
+            self.ask_for_row(job)
+            self._ring()
+            time.sleep(ROW_STEP)
+
+    def ask_for_row(self, job: Job) -> None:
+        job.wants_row, job.next_beat = True, 0.0
+        self.note(job)
 
     def until_next(self) -> float | None:
         """Seconds until a heartbeat is to be written."""
@@ -121,7 +135,7 @@ class Beats:
 
     def _now(self) -> float:
         """The database's time, in seconds: a test may move it."""
-        return self._time.now().timestamp()
+        return self._estimate.now().timestamp()
 
     def _end(self, job: Job) -> None:
         heartbeat = job.definition.options.heartbeat

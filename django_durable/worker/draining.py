@@ -56,6 +56,7 @@ class Drainer:
         self._handlers: dict[type[commands.Command], Callable[[OwnedRun, Any, Drain], None]] = {
             commands.ScheduleActivity: self._schedule,
             commands.CancelActivity: self._cancel,
+            commands.OpenCallback: self._open_callback,
             commands.CompleteUpdate: self._complete_update,
             commands.CompleteRun: self._complete,
             commands.FailRun: self._fail,
@@ -214,6 +215,19 @@ class Drainer:
             state=state,
             result=payload.dump(result) if result is not None else None,
             failure=msgspec.json.encode(failure).decode() if failure is not None else None,
+        )
+
+    def _open_callback(self, run: OwnedRun, command: commands.OpenCallback, drain: Drain) -> None:
+        self._note(run, command, command.event(), drain)
+        claimed = run.claimed
+        run.draft.spilled.append(
+            task_rows.callback_of(
+                command,
+                chain_id=claimed.chain_id,
+                run_id=claimed.run_id,
+                workflow_id=run.workflow_id,
+                queue=claimed.queue,
+            )
         )
 
     def _complete(self, run: OwnedRun, command: commands.CompleteRun, drain: Drain) -> None:

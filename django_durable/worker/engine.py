@@ -93,7 +93,7 @@ class Engine:
         self._loader = loader
         self.parking = Parking(worker, self.holdings, slots, self._flusher)
         self.beats = Beats(
-            worker, holdings=self.holdings, slots=slots, parking=self.parking, ring=self._bell.set, time=self.time
+            worker, holdings=self.holdings, slots=slots, parking=self.parking, ring=self._bell.set, estimate=self.time
         )
         self.taking = Taking(
             worker,

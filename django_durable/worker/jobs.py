@@ -22,6 +22,9 @@ class Pulse(Protocol):
     def beat(self, job: Job) -> None:
         """``job`` lives; its details may have changed."""
 
+    def open(self, job: Job) -> None:
+        """Give ``job`` a row of its own, so that whoever gets its token finds one."""
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Job:
@@ -47,6 +50,7 @@ class Job:
     beat_at: float = 0.0  # of the last heartbeat, or of the start
     expires: float | None = None  # of the end of schedule_to_close
     next_beat: float = 0.0  # before which no other heartbeat is written, in seconds of the database's time
+    wants_row: bool = False  # somebody has asked for its token
     beat_waits: bool = False  # a heartbeat is to be written
     written: threading.Event | None = None  # set when it is
     timed_out: bool = False  # its outcome is decided; only its slot is still taken
@@ -93,7 +97,8 @@ class Job:
 class Finished:
     """How an attempt ended: with a result, or with a failure that is tried again after ``retry_after`` or final.
 
-    ``lost``: an atomic attempt that was not allowed to commit, because somebody else has decided.
+    ``later``: its outcome will come by token. ``lost``: an atomic attempt that was not allowed to commit, because
+    somebody else has decided.
     """
 
     job: Job
@@ -102,3 +107,4 @@ class Finished:
     retry_after: timedelta | None = None
     timeout: str | None = None
     lost: bool = False
+    later: bool = False

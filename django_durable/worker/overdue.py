@@ -54,12 +54,12 @@ def _given_up(task: ActivityTask, timeout: str) -> delivery.Report:
 
 def _failed_attempt(task: ActivityTask) -> delivery.Report | None:
     """None: only a worker that has the activity's code knows whether another attempt follows."""
+    if task.options == task_rows.CALLBACK:
+        return _unfulfilled(task)
     definition = _definition(task)
     if definition is None:
         return None
-    ended = task.attempt_ends_at
-    silent = task.heartbeat is not None and task.deadline is not None and (ended is None or task.deadline < ended)
-    timeout = "heartbeat" if silent else "start_to_close"
+    timeout = "heartbeat" if _is_silent(task) else "start_to_close"
     failure = timeouts.failure(task.name, timeout, timeouts.limit_of(definition, timeout))
     delay = attempts.retry_delay(_job(task, definition), TimeoutError(failure.message))
     if delay is None:
@@ -68,6 +68,18 @@ def _failed_attempt(task: ActivityTask) -> delivery.Report | None:
         limit = timeouts.limit_of(definition, timeouts.LAST)
         return report(task, timeouts.failure(task.name, timeouts.LAST, limit, cause=failure), timeout=timeouts.LAST)
     return delivery.Report(held=_held(task), delay=delay, failure=msgspec.json.encode(failure).decode())
+
+
+def _unfulfilled(task: ActivityTask) -> delivery.Report:
+    timeout, limit = ("heartbeat", task.heartbeat) if _is_silent(task) else ("timeout", task.start_to_close)
+    return report(task, timeouts.failure(task.name, timeout, limit, kind="Callback"), timeout=timeout)
+
+
+def _is_silent(task: ActivityTask) -> bool:
+    """Whether it is the heartbeat that has not come in time: its deadline is before that of the attempt."""
+    if task.heartbeat is None or task.deadline is None:
+        return False
+    return task.attempt_ends_at is None or task.deadline < task.attempt_ends_at
 
 
 def _job(task: ActivityTask, definition: ActivityDefinition[Any, Any]) -> Job:
@@ -97,5 +109,7 @@ def _definition(task: ActivityTask) -> ActivityDefinition[Any, Any] | None:
 
 
 def _is_atomic(task: ActivityTask) -> bool:
+    if task.options == task_rows.CALLBACK:
+        return False
     definition = _definition(task)
     return definition is None or definition.options.atomic

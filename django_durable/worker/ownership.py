@@ -172,8 +172,9 @@ class OwnedRun:
         )
 
     def sequence_of(self, key: str) -> int | None:
-        """The pending activity that has this idempotency key."""
-        return _by_key(self.instance.activities, key)
+        """The pending activity or callback that has this key."""
+        found = _by_key(self.instance.activities, key)
+        return _by_key(self.instance.callbacks, key) if found is None else found
 
     def child_of(self, key: str) -> int | None:
         """The child that replies under this key, if it has not ended."""

@@ -58,6 +58,10 @@ class Results:
             self._holdings.wake(run)
         if finished.lost:
             return
+        if finished.later:
+            if job.held is not None:
+                self._holdings.reports[job.held] = delivery.Report(held=job.held, later=True)
+            return
         if finished.retry_after is not None and _comes_too_late(job, finished.retry_after):
             finished = _out_of_time(finished)
         if finished.retry_after is not None:

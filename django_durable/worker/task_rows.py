@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
 from django_durable.definitions.activity import TIMEOUTS, ActivityDefinition
 from django_durable.definitions.registry import registry
 from django_durable.definitions.retry import Retry
+from django_durable.engine import commands
 from django_durable.payloads import payload
 from django_durable.store import tasks
 from django_durable.worker.jobs import Job
+
+CALLBACK = "callback"  # in the place of an activity's options
 
 
 class StoredOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -101,6 +105,30 @@ def _duration(seconds: float | None) -> timedelta | None:
 
 def _name(error: type[BaseException] | str) -> str:
     return error if isinstance(error, str) else error.__name__
+
+
+def callback_of(
+    command: commands.OpenCallback, *, chain_id: UUID, run_id: UUID, workflow_id: str, queue: str
+) -> tasks.NewTask:
+    """The row by which a callback is found until it is fulfilled."""
+    return tasks.NewTask(
+        chain_id=chain_id,
+        key=command.key,
+        run_id=run_id,
+        scheduled=command.sequence,
+        workflow_id=workflow_id,
+        name=command.name,
+        queue=queue,
+        priority=0,
+        input=payload.dump(payload.NULL),
+        options=CALLBACK,
+        start_to_close=command.timeout,
+        attempt=1,
+        worker=tasks.OUTSIDE,
+        attempt_left=command.timeout,
+        heartbeat=command.heartbeat,
+        external=True,
+    )
 
 
 def task_of(

@@ -13,14 +13,17 @@ _WORDS = {
     "start_to_close": "took longer than its start_to_close",
     "schedule_to_start": "was not begun within its schedule_to_start",
     "schedule_to_close": "had no outcome within its schedule_to_close",
+    "timeout": "was not fulfilled within its timeout",
     "heartbeat": "sent no heartbeat within its heartbeat timeout",
 }
 
 
-def failure(name: str, timeout: str, limit: timedelta | None, *, cause: Failure | None = None) -> Failure:
+def failure(
+    name: str, timeout: str, limit: timedelta | None, *, cause: Failure | None = None, kind: str = "Activity"
+) -> Failure:
     """What a passed time limit is for the workflow. ``cause``: why the attempt before has failed."""
     amount = f" of {limit}" if limit is not None else ""
-    return Failure(type="TimeoutError", message=f"Activity {name} {_WORDS[timeout]}{amount}.", cause=cause)
+    return Failure(type="TimeoutError", message=f"{kind} {name} {_WORDS[timeout]}{amount}.", cause=cause)
 
 
 def limit_of(definition: ActivityDefinition[Any, Any], timeout: str) -> timedelta | None:

@@ -76,6 +76,7 @@ def test_everything_that_an_activity_knows_of_itself_is_listed():
         "is_cancelled",
         "is_stopping",
         "on_heartbeat",
+        "on_token",
     }
 
 

@@ -146,3 +146,59 @@ async def gives_up(ctx: Context, name: str, key: str, queue: str | None = None) 
     except asyncio.CancelledError:
         return "given up"
     return "done"
+
+
+tokens: dict[str, str] = {}
+"""What activities have told to the world outside, by key."""
+
+
+@durable.activity(retry=ONCE)
+def asks_outside(key: str) -> int:
+    tokens[key] = durable.current_activity().token
+    durable.current_activity().complete_later()
+
+
+@durable.activity(retry=ONCE)
+async def asks_outside_async(key: str) -> int:
+    tokens[key] = durable.current_activity().token
+    durable.current_activity().complete_later()
+
+
+@durable.activity(retry=Retry(max_attempts=2, initial_interval=timedelta(milliseconds=10)))
+def asks_twice(key: str) -> Any:
+    """Told from outside at the second attempt, because nobody answers the first."""
+    me = durable.current_activity()
+    tokens[f"{key}/{me.attempt}"] = me.token
+    me.complete_later()
+
+
+@durable.activity(retry=ONCE)
+def told_too_early(key: str) -> str:
+    """Completed from outside before it has ended."""
+    tokens[key] = durable.current_activity().token
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        durable.current_activity().heartbeat()
+        time.sleep(0.01)
+    return "late"
+
+
+@durable.activity(atomic=True, retry=ONCE)
+def atomic_token() -> str:
+    return durable.current_activity().token
+
+
+@durable.activity
+def tell_outside(key: str, token: str, url: str) -> None:
+    tokens[key], tokens[f"{key}/url"] = token, url
+
+
+@durable.workflow
+async def waits_for_answer(ctx: Context, key: str, timeout: float | None = None, silence: float | None = None) -> Any:
+    """Opens a callback, tells the world, and waits for its answer."""
+    answer = ctx.callback("answer", returns=dict[str, int], timeout=timeout, heartbeat=silence)
+    await ctx.activity(tell_outside, key, answer.token, answer.url)
+    try:
+        return await answer
+    except ActivityError as error:
+        return describe(error)

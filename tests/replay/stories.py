@@ -167,8 +167,19 @@ def tells_others(run: Run) -> None:
     run.apply(events.ExternalFailed(request=run.instance.sequence, failure=closed))
 
 
+def called_back(run: Run) -> None:
+    approve, again = list(run.instance.callbacks.values())
+    run.complete(approve.command.token)
+    run.apply(events.ActivityCompleted(activity=approve.command.sequence, result=payload(True)))
+    run.fire()
+    run.fulfil("paid", 7)
+    failure = failures.Failure(type="Refused", message="no")
+    run.apply(events.ActivityFailed(activity=again.command.sequence, failure=failure))
+
+
 STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
     "order": (order, (7,)),
+    "called_back": (called_back, ()),
     "limits": (limits, ()),
     "race": (race, ()),
     "groups": (groups, ()),

@@ -281,3 +281,23 @@ async def tells_others(ctx: Context) -> list[str]:
     except FailureError as error:
         told.append(error.type)
     return told
+
+
+@_workflow
+async def called_back(ctx: Context) -> list[Any]:
+    first = ctx.callback("approve", returns=bool, timeout=500)
+    again = ctx.callback("approve", returns=bool)
+    await ctx.activity(WORK, first.token)
+    told: list[Any] = [await first]
+    paid = ctx.callback("paid", returns=int)
+    try:
+        async with asyncio.timeout(100):
+            await paid
+    except TimeoutError:
+        told.append("not yet")
+    for promise in (paid, again):
+        try:
+            told.append(await promise)
+        except ActivityError as error:
+            told.append(error.type)
+    return told

@@ -78,6 +78,10 @@ class Run:
         failure = failures.Failure(type=type, message=message)
         return self.apply(events.ActivityFailed(activity=self.pending[label], failure=failure), after=after)
 
+    def fulfil(self, name: str, value: Any = None, *, after: float = 1) -> Drain:
+        """Somebody outside fulfils the callback of that name."""
+        return self.apply(events.ActivityCompleted(activity=self.callbacks[name], result=payload(value)), after=after)
+
     def fire(self) -> Drain:
         """The next timer is due."""
         following = self.instance.next_timer()
@@ -129,6 +133,11 @@ class Run:
         assert self.instance.sequence == len(self.history)
 
     # Looking
+
+    @property
+    def callbacks(self) -> dict[str, int]:
+        """Sequences of callbacks that nobody has fulfilled, by name."""
+        return {opening.command.name: sequence for sequence, opening in self.instance.callbacks.items()}
 
     @property
     def pending(self) -> dict[str, int]:

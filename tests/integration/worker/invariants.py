@@ -62,7 +62,7 @@ def _assert_answers_fit(recorded: list[events.Recorded]) -> None:
     answered: Counter[tuple[str, int]] = Counter()
     for one in recorded:
         match one.event:
-            case events.ActivityScheduled():
+            case events.ActivityScheduled() | events.CallbackOpened():
                 asked["activity"].add(one.sequence)
             case events.TimerStarted():
                 asked["timer"].add(one.sequence)
