@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from functools import cache
-from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack
+from typing import Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, get_args
 
 from django_durable.definitions import function as functions
 from django_durable.definitions import options as checks
@@ -20,8 +20,9 @@ from django_durable.payloads.signature import Arguments, CallSignature
 P = ParamSpec("P")
 R = TypeVar("R")
 
+ActivityCancellation = Literal["try", "wait", "abandon"]
+
 LATER = {
-    "cancellation": "Leave it out.",
     "executor": "Leave it out: sync functions run in threads, async ones on the worker's event loop.",
 }
 
@@ -39,6 +40,9 @@ class ActivityOptions:
     """Time that all attempts and the pauses between them may take together; None: any."""
     heartbeat: timedelta | None = None
     """Time that an attempt may pass without ``current_activity().heartbeat()``; None: any."""
+    cancellation: ActivityCancellation = "try"
+    """What the workflow's code sees when it gives the call up: CancelledError at once, while the activity is asked to
+    stop (try) or goes on by itself (abandon), or after it has ended (wait)."""
     atomic: bool = False
     """Its ORM writes and its completion commit together: exactly once."""
     at_most_once: bool = False
@@ -58,6 +62,7 @@ class ActivityChanges(TypedDict, total=False):
     schedule_to_start: timedelta | None
     schedule_to_close: timedelta | None
     heartbeat: timedelta | None
+    cancellation: ActivityCancellation
     atomic: bool
     at_most_once: bool
     queue: str | None
@@ -197,6 +202,7 @@ def _check_options(definition: ActivityDefinition[Any, Any]) -> None:
         limit = getattr(options, name)
         if limit is not None:
             checks.check_duration(limit, name=name, owner=owner)
+    checks.check_choice(options.cancellation, name="cancellation", choices=get_args(ActivityCancellation), owner=owner)
     checks.check_flag(options.atomic, name="atomic", owner=owner)
     checks.check_flag(options.at_most_once, name="at_most_once", owner=owner)
     if options.queue is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Coroutine
 from typing import Any
@@ -13,6 +14,7 @@ from django_durable.engine.commands import CancelActivity, ScheduleActivity
 from django_durable.engine.loop import DeterministicLoop
 from django_durable.engine.pending import Pending
 from django_durable.engine.recorder import Recorder
+from django_durable.exceptions import ActivityError, PayloadError
 from django_durable.history import events, failures
 
 Call = Coroutine[Any, Any, Any]
@@ -58,7 +60,7 @@ class Activities:
         try:
             return await pending.future
         except asyncio.CancelledError:
-            self._cancel(pending)
+            await self._give_up(pending)
             raise
 
     def _schedule(
@@ -72,13 +74,33 @@ class Activities:
         pending.ticket = self._recorder.issue(command, pending)
         return pending
 
-    def _cancel(self, pending: Pending) -> None:
+    async def _give_up(self, pending: Pending) -> None:
+        """Deal with a call whose task was cancelled, as its option says, or as it was dealt with before."""
         if self._loop.evicted or self._recorder.withdraw(pending.ticket):
             return
         sequence = pending.command.sequence
-        if self.pending.pop(sequence, None) is not None:  # else its outcome came in this very drain
-            options = pending.command.definition.options
-            self._recorder.issue(CancelActivity(activity=sequence, key=pending.command.key, atomic=options.atomic))
+        if sequence not in self.pending:  # its outcome came in this very drain
+            return
+        options = pending.command.definition.options
+        recorded = self._recorder.recorded_cancel(sequence)
+        how = options.cancellation if recorded is None else "wait" if recorded.wait else "try"
+        if how == "abandon":
+            return
+        wait = how == "wait"
+        if not wait:
+            del self.pending[sequence]
+        self._recorder.issue(
+            CancelActivity(activity=sequence, key=pending.command.key, atomic=options.atomic and not wait, wait=wait)
+        )
+        if wait:
+            await self._end_of(pending)
+
+    async def _end_of(self, pending: Pending) -> None:
+        """Wait until the activity has answered, whatever that is."""
+        pending.stopping = True
+        pending.future = asyncio.Future(loop=self._loop)
+        with contextlib.suppress(ActivityError, PayloadError):
+            await pending.future
 
     # What happens to it
 

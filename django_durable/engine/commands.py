@@ -61,12 +61,13 @@ class CancelActivity(Command):
     activity: int
     key: str = ""
     atomic: bool = False
+    wait: bool = False
 
     def matches(self, event: events.Event) -> bool:
         return isinstance(event, events.ActivityCancelRequested) and event.activity == self.activity
 
     def event(self) -> events.ActivityCancelRequested:
-        return events.ActivityCancelRequested(activity=self.activity)
+        return events.ActivityCancelRequested(activity=self.activity, wait=self.wait)
 
 
 class ScheduleChild(Command):

@@ -27,6 +27,7 @@ class Recorder:
 
     __slots__ = (
         "_callbacks",
+        "_cancels",
         "_effects",
         "_entries",
         "_failed",
@@ -44,6 +45,7 @@ class Recorder:
         self._tickets = 0
         self._open = False
         self._effects: list[events.SideEffectRecorded] = []
+        self._cancels: dict[int, events.ActivityCancelRequested] = {}
         self._callbacks: list[events.CallbackOpened] = []
         self._failed = False
         self.replaying = False
@@ -59,6 +61,8 @@ class Recorder:
         if recorded:
             effects = [item.event for item in recorded if isinstance(item.event, events.SideEffectRecorded)]
             self._effects = effects[::-1]
+            cancels = [item.event for item in recorded if isinstance(item.event, events.ActivityCancelRequested)]
+            self._cancels = {event.activity: event for event in cancels}
             self._callbacks = [item.event for item in recorded if isinstance(item.event, events.CallbackOpened)]
             self._failed = isinstance(recorded[-1].event, events.RunFailed)
 
@@ -68,6 +72,7 @@ class Recorder:
         self._entries.clear()
         self._effects.clear()
         self._callbacks.clear()
+        self._cancels.clear()
         self._open = False
         return entries
 
@@ -122,6 +127,10 @@ class Recorder:
         if found is not None:
             self._callbacks.remove(found)
         return found
+
+    def recorded_cancel(self, activity: int) -> events.ActivityCancelRequested | None:
+        """How this drain has given that activity up, as history holds it."""
+        return self._cancels.get(activity)
 
     def fail(self, error: BaseException) -> None:
         """Decide that the run fails with ``error``, and unwind the workflow."""

@@ -144,6 +144,7 @@ class ActivityScheduled(Event, frozen=True):
 
 class ActivityCancelRequested(Event, frozen=True):
     activity: int
+    wait: bool = False  # for the activity's own end, which is its outcome
 
 
 class ChildScheduled(Event, frozen=True):

@@ -79,6 +79,12 @@ _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
+def stopped(key: str, *, attempts: int = 0) -> ActivityResult:
+    """The outcome of an activity that was asked to stop and did not run."""
+    failure = Failure(type="CancelledError", message="The activity was cancelled.", non_retryable=True)
+    return ActivityResult(key=key, failure=failure, attempts=attempts)
+
+
 def with_attempts(outcome: ActivityResult, attempts: int) -> ActivityResult:
     """The same outcome of so many attempts."""
     return msgspec.structs.replace(outcome, attempts=attempts)

@@ -51,6 +51,7 @@ class RunWrite:
     spilled: tuple[tasks.NewTask, ...] = ()
     finished: tuple[tasks.Held, ...] = ()
     cancelled: tuple[str, ...] = ()
+    stops: tuple[str, ...] = ()
     settled: tuple[str, ...] = ()
     replies: tuple[updates.Reply, ...] = ()
     lingering: tuple[str | None] | None = None  # what is to be noted, if that has changed
@@ -161,7 +162,7 @@ def _check_settled(writes: list[RunWrite], result: Result) -> list[RunWrite]:
     of his own, which is not waited for.
     """
     keys = {(write.chain_id, key) for write in writes for key in write.settled}
-    given_up = keys | {(write.chain_id, key) for write in writes for key in write.cancelled}
+    given_up = keys | {(write.chain_id, key) for write in writes for key in (*write.cancelled, *write.stops)}
     if given_up:
         for chain, _ in tasks.locked_for_settling(given_up):
             result.verdicts[chain] = Verdict.BUSY
@@ -238,6 +239,10 @@ def _write(worker: int, writes: list[RunWrite], deliveries: list[sends.Delivery]
     for write in writes:
         if write.cancelled:
             tasks.cancel(write.chain_id, write.cancelled)
+        if write.stops:
+            stopped = tasks.ask_to_stop(write.chain_id, write.stops)
+            inbox.insert([(write.chain_id, messages.stopped(key)) for key in stopped])
+            result.told |= {write.chain_id} if stopped else set()
     tasks.insert([task for write in writes for task in write.spilled if not write.ending])
     updates.answer([reply for write in writes for reply in write.replies])
     runs.note_lingering([(write.run_id, *write.lingering) for write in writes if write.lingering and not write.ending])

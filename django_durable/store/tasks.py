@@ -78,6 +78,7 @@ class ClaimedTask(NamedTuple):
     expires_at: datetime | None = None
     heartbeat_details: str | None = None
     headers: str | None = None
+    cancel_requested: bool = False
 
 
 def rows() -> QuerySet[ActivityTask]:
@@ -144,6 +145,7 @@ def claim(worker: int, level: levels.Level, *, names: Collection[str], limit: in
             task.expires_at,
             task.heartbeat_details,
             task.headers,
+            task.cancel_requested,
         )
         for task in found
     ]
@@ -243,6 +245,27 @@ def held_by(worker: int) -> set[Held]:
 def cancel(chain_id: UUID, keys: Collection[str]) -> None:
     """Delete the tasks of activities that their workflow has given up."""
     rows().filter(chain_id=chain_id, key__in=keys).delete()
+
+
+def ask_to_stop(chain_id: UUID, keys: Collection[str]) -> set[str]:
+    """Have these activities stop whoever runs them; returns those that nobody runs: their tasks are gone.
+
+    The caller has locked the tasks.
+    """
+    mine = rows().filter(chain_id=chain_id, key__in=keys)
+    mine.filter(worker__isnull=False).update(cancel_requested=True)
+    unowned = mine.filter(worker__isnull=True)
+    stopped = set(unowned.values_list("key", flat=True))
+    unowned.delete()
+    return stopped
+
+
+def asked_to_stop(held: Collection[Held]) -> set[Held]:
+    """Which of these tasks are asked to stop."""
+    found = rows().filter(
+        chain_id__in={task.chain_id for task in held}, key__in=[task.key for task in held], cancel_requested=True
+    )
+    return _held(found.values_list("chain_id", "key", "worker", "attempt")) & set(held)
 
 
 def existing(places: Collection[tuple[UUID, str]]) -> set[tuple[UUID, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import random
 import threading
@@ -19,8 +20,8 @@ from django.db.backends.signals import connection_created
 from django_durable import propagation
 from django_durable.client import tokens
 from django_durable.definitions import current
-from django_durable.exceptions import ActivityCompletesLater, DurableError, RetryAfter
-from django_durable.history import failures
+from django_durable.exceptions import ActivityCancelled, ActivityCompletesLater, DurableError, RetryAfter
+from django_durable.history import failures, messages
 from django_durable.payloads import codec, payload
 from django_durable.store import database, flush, outcomes
 from django_durable.worker.jobs import Finished, Job
@@ -99,13 +100,22 @@ async def _await(job: Job) -> Finished:
     return Finished(job=job, result=job.definition.encode_result(value))
 
 
+def cancelled(job: Job) -> Finished:
+    """The outcome of an activity that was asked to stop and is not executed."""
+    return Finished(job=job, failure=messages.stopped(job.key).failure)
+
+
 def failed(job: Job, error: BaseException) -> Finished:
     """The outcome of an attempt that raised: tried again as the policy says, or final."""
+    if job.given_up and isinstance(error, ActivityCancelled | asyncio.CancelledError):
+        return cancelled(job)
     return Finished(job=job, failure=failures.from_exception(_trimmed(error)), retry_after=retry_delay(job, error))
 
 
 def retry_delay(job: Job, error: BaseException) -> timedelta | None:
     """How long to wait before the next attempt; None: there is none."""
+    if job.given_up and not job.timed_out:
+        return None  # it was asked to stop
     policy = job.definition.options.retry
     try:
         if not policy.allows(error, job.failures):

@@ -54,7 +54,12 @@ class Auditor:
             dispatch.give_up(self._worker, strays)
             for task in held - self._held():
                 tasks.give_back(task)
-            gone = [job for job in self._holdings.jobs if job.held is not None and job.held not in held]
+            stopping = tasks.asked_to_stop(held)
+            gone = [
+                job
+                for job in self._holdings.jobs
+                if job.held is not None and (job.held in stopping or (job.held not in held and not job.is_abandoned))
+            ]
         for job in gone:
             self._slots.give_up(job)
         self._hand_over_old(time.monotonic() - LOCAL_SECONDS)

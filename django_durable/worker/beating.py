@@ -116,6 +116,7 @@ class Beats:
             had = tasks.locked(list(by_claim))
             missing = set(by_claim) - had
             busy = tasks.ours(missing) if missing else set()
+            stopping = tasks.asked_to_stop(had)
             for claim in had:
                 job, details = by_claim[claim], told[claim]
                 tasks.beat(
@@ -130,7 +131,7 @@ class Beats:
                 job.beat_waits = True
             else:
                 self._end(job)
-                if claim in missing:
+                if claim in stopping or (claim in missing and not job.is_abandoned):
                     self._slots.give_up(job)  # the workflow has given it up, or somebody else has it
 
     def _now(self) -> float:

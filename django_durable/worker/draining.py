@@ -192,13 +192,18 @@ class Drainer:
 
     def _cancel(self, run: OwnedRun, command: commands.CancelActivity, drain: Drain) -> None:
         self._note(run, command, command.event(), drain)
+        waiting = {task.key for task in (*run.side, *run.draft.spilled)} | {job.key for job in run.draft.local}
         for job in run.draft.forget(command.key):
             self._slots.give_back(is_async=job.definition.is_async)
         run.side = [task for task in run.side if task.key != command.key]
-        run.draft.cancelled.append((command.key, command.atomic))
-        running = run.running.get(command.activity)
-        if running is not None:
-            self._slots.give_up(running)
+        if not command.wait:
+            run.draft.cancelled.append((command.key, command.atomic))
+        elif command.key in waiting:
+            answer = Input(outcome_event(command.activity, messages.stopped(command.key)))
+            run.draft.answers.append(answer)
+            run.inputs.append(answer)
+        else:
+            run.draft.stops.append(command.key)
 
     def _complete_update(self, run: OwnedRun, command: commands.CompleteUpdate, drain: Drain) -> None:
         self._note(run, command, command.event(), drain)

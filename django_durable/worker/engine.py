@@ -383,18 +383,26 @@ class Engine:
         run.tries = 0
         run.noted = run.instance.lingering()
         run.stale = run.stale or conf.current().INSTANCE_CACHE_SIZE == 0
+        self._stop(run, {key for key, _ in draft.cancelled} | set(draft.stops))
         for job in draft.local:
             run.running[job.sequence] = job
             self._start(job)
         self._start_children(run)
         self._after(run)
 
+    def _stop(self, run: OwnedRun, keys: set[str]) -> None:
+        """Tell attempts of this worker that their workflow has given them up."""
+        if keys:
+            for job in [job for job in self.holdings.jobs if job.key in keys and job.chain_id == run.claimed.chain_id]:
+                self._slots.give_up(job)
+
     def _ended(self, run: OwnedRun, draft: Draft, status: Status | None) -> None:
         """Nothing of the run stays here. ``status`` None: it goes on elsewhere, or was ended by somebody else."""
         for job in draft.local:
             self._slots.give_back(is_async=job.definition.is_async)
         for job in run.running.values():
-            self._slots.give_up(job)
+            if not job.is_abandoned:
+                self._slots.give_up(job)
         self.holdings.drop(run)
         if status not in (None, Status.CONTINUED_AS_NEW) and (draft.ending is None or run.instance.had_children):
             self._on_parent_closed(run.claimed.chain_id)

@@ -69,6 +69,11 @@ class Job:
         return self.attempt - self.interruptions
 
     @property
+    def is_abandoned(self) -> bool:
+        """Whether it goes on when nobody waits for it any more."""
+        return self.definition.options.cancellation == "abandon"
+
+    @property
     def attempt_left(self) -> timedelta | None:
         """What is left of its start_to_close."""
         limit = self.definition.options.start_to_close

@@ -167,7 +167,9 @@ class Loader:
         """An activity that was started, or was about to be, and left no trace."""
         command = pending.command
         job = self._drainer.new_job(run, command, pending.scheduled_at)
-        if not died:
+        if pending.stopping:
+            run.inputs.append(Input(draining.outcome_event(command.sequence, messages.stopped(command.key))))
+        elif not died:
             if self._slots.take(is_async=command.definition.is_async):
                 run.draft.local.append(job)
             else:

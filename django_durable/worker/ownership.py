@@ -30,6 +30,7 @@ class Draft:
     """What the drains since the last commit want written: dropped whole if something else reached the run first."""
 
     __slots__ = (
+        "answers",
         "applied",
         "cancelled",
         "children",
@@ -42,6 +43,7 @@ class Draft:
         "shown",
         "size",
         "spilled",
+        "stops",
     )
 
     def __init__(self) -> None:
@@ -51,6 +53,8 @@ class Draft:
         self.local: list[Job] = []
         self.spilled: list[tasks.NewTask] = []
         self.cancelled: list[tuple[str, bool]] = []  # key, whether it is atomic
+        self.answers: list[Input] = []  # inputs that follow from what is written here
+        self.stops: list[str] = []  # keys of activities that are asked to stop, and whose end is waited for
         self.replies: dict[str, updates.Reply] = {}  # the latest of each update
         self.children: list[starts.NewRun] = []
         self.sends: list[sends.Send] = []
@@ -156,6 +160,7 @@ class OwnedRun:
             spilled=(*self.side, *draft.spilled),
             finished=tuple(one.held for one in draft.applied if one.held is not None),
             cancelled=tuple(key for key, _ in draft.cancelled),
+            stops=tuple(draft.stops),
             settled=(
                 *(one.settles for one in draft.applied if one.settles is not None),
                 *(key for key, atomic in draft.cancelled if atomic),

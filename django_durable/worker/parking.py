@@ -118,7 +118,9 @@ class Parking:
 
     def prepare_again(self, run: OwnedRun, draft: Draft, result: flush.Result) -> None:
         """Put a refused draft's inputs back before those that wait, corrected by what was in the way."""
-        kept = [one for one in draft.applied if one.held not in result.lost]
+        if draft.answers:
+            run.inputs = deque(one for one in run.inputs if one not in draft.answers)
+        kept = [one for one in draft.applied if one not in draft.answers and one.held not in result.lost]
         run.inputs.extendleft(reversed([_corrected(run, one, result) for one in kept]))
         for (chain, key), outcome in result.succeeded.items():
             if chain == run.claimed.chain_id and not any(_key_of(run, one) == key for one in run.inputs):

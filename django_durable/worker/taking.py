@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django_durable.payloads import payload
 from django_durable.store import clock, dispatch, levels, look, outcomes, tasks
-from django_durable.worker import task_rows
+from django_durable.worker import attempts, task_rows
 from django_durable.worker.executors import Slots
 from django_durable.worker.holdings import Holdings
 from django_durable.worker.jobs import Finished, Job
@@ -226,10 +226,13 @@ class Taking:
         jobs = [self._job(task) for task in claimed]
         atomic = {(job.chain_id, job.key) for job in jobs if job.definition.options.atomic}
         decided = outcomes.read(atomic) if atomic else {}
+        stopping = {task.held for task in claimed if task.cancel_requested}
         for job in jobs:
             outcome = decided.get((job.chain_id, job.key))
             if outcome is not None and outcome.result is not None:
                 self._results.conclude(Finished(job=job, result=payload.load(outcome.result)))
+            elif job.held in stopping:
+                self._results.conclude(attempts.cancelled(job))
             elif self._slots.take(is_async=job.definition.is_async):
                 taken.jobs.append(job)
             elif job.held is not None:

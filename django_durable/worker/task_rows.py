@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from django_durable.definitions.activity import TIMEOUTS, ActivityDefinition
+from django_durable.definitions.activity import TIMEOUTS, ActivityCancellation, ActivityDefinition
 from django_durable.definitions.registry import registry
 from django_durable.definitions.retry import Retry
 from django_durable.engine import commands
@@ -27,6 +27,7 @@ class StoredOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     schedule_to_start: float | None = None
     schedule_to_close: float | None = None
     heartbeat: float | None = None
+    cancellation: ActivityCancellation = "try"
     atomic: bool = False
     at_most_once: bool = False
     max_attempts: int | None = None
@@ -51,6 +52,7 @@ def dump_options(definition: ActivityDefinition[Any, Any]) -> str:
     stored = StoredOptions(
         name=definition.name,
         **{name: _seconds(getattr(options, name)) for name in TIMEOUTS},
+        cancellation=options.cancellation,
         atomic=options.atomic,
         at_most_once=options.at_most_once,
         max_attempts=retry.max_attempts,
@@ -90,6 +92,7 @@ def load_options(name: str, text: str) -> ActivityDefinition[Any, Any]:
         schedule_to_start=_duration(stored.schedule_to_start),
         schedule_to_close=_duration(stored.schedule_to_close),
         heartbeat=_duration(stored.heartbeat),
+        cancellation=stored.cancellation,
         atomic=stored.atomic,
         at_most_once=stored.at_most_once,
     )

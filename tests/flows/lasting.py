@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from datetime import timedelta
@@ -202,3 +203,43 @@ async def waits_for_answer(ctx: Context, key: str, timeout: float | None = None,
         return await answer
     except ActivityError as error:
         return describe(error)
+
+
+@durable.activity(retry=Retry(max_attempts=None, initial_interval=timedelta(hours=1), max_interval=timedelta(hours=1)))
+def fails_and_waits(key: str) -> None:
+    note("begun", key)
+    raise ConnectionError("try again much later")
+
+
+@durable.activity(retry=ONCE)
+def goes_to_its_end(key: str) -> str:
+    """Never looks whether anybody waits, beats now and then, and notes its end when it may go."""
+    note("begun", key)
+    end = time.monotonic() + 30
+    while time.monotonic() < end and not Entry.objects.filter(kind="go", key=key).exists():
+        with contextlib.suppress(ActivityCancelled):
+            durable.current_activity().heartbeat()
+        time.sleep(0.05)
+    note("ended", key)
+    return key
+
+
+@durable.workflow
+async def cancels(ctx: Context, how: Any, name: str, key: str, queue: str | None = None) -> list[Any]:
+    """Cancels a call at the signal; tells whether its activity had ended when the cancellation was over."""
+    activity = durable.activity_named(name).using(cancellation=how)
+    call = asyncio.ensure_future(ctx.activity(activity.using(queue=queue) if queue else activity, key))
+    await ctx.wait_signal("enough")
+    call.cancel()
+    try:
+        await call
+    except asyncio.CancelledError:
+        seen = await ctx.activity(count_ends, key)
+        await ctx.wait_signal("end")
+        return ["cancelled", seen]
+    return ["done"]
+
+
+@durable.activity
+def count_ends(key: str) -> int:
+    return Entry.objects.filter(kind__in=("ended", "cancelled"), key=key).count()

@@ -177,8 +177,16 @@ def called_back(run: Run) -> None:
     run.apply(events.ActivityFailed(activity=again.command.sequence, failure=failure))
 
 
+def gives_calls_up(run: Run) -> None:
+    run.complete("first")
+    run.fail("wait", "stopped", type="CancelledError")
+    run.complete("abandon")
+    run.complete("last")
+
+
 STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
     "order": (order, (7,)),
+    "gives_calls_up": (gives_calls_up, ()),
     "called_back": (called_back, ()),
     "limits": (limits, ()),
     "race": (race, ()),

@@ -301,3 +301,16 @@ async def called_back(ctx: Context) -> list[Any]:
         except ActivityError as error:
             told.append(error.type)
     return told
+
+
+@_workflow
+async def gives_calls_up(ctx: Context) -> list[str]:
+    calls = [
+        asyncio.ensure_future(ctx.activity(WORK.using(cancellation=how), how)) for how in ("try", "wait", "abandon")
+    ]
+    await ctx.activity(WORK, "first")
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    await ctx.activity(WORK, "last")
+    return [str(call.cancelled()) for call in calls]
