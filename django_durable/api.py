@@ -20,7 +20,6 @@ from django_durable.definitions import current, registry
 from django_durable.definitions import function as functions
 from django_durable.definitions import options as checks
 from django_durable.definitions import update as updates
-from django_durable.definitions import workflow as workflows
 from django_durable.definitions.activity import ActivityChanges, ActivityDefinition, ActivityOptions
 from django_durable.definitions.current import CurrentActivity
 from django_durable.definitions.reference import ActivityReference, WorkflowReference
@@ -408,7 +407,7 @@ class Durable:
     aterminate_workflow = _twin(terminate_workflow)
 
     def _declare_workflow(self, options: dict[str, Any], function: Any) -> WorkflowDefinition[..., Any]:
-        checks.check_names(options, known=DECLARED, later=workflows.LATER, owner="@durable.workflow")
+        checks.check_names(options, known=DECLARED, owner="@durable.workflow")
         given = dict(options)
         name, version, default = given.pop("name", None), given.pop("version", ""), given.pop("default", False)
         definition: WorkflowDefinition[..., Any] = WorkflowDefinition(

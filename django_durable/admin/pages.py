@@ -159,6 +159,7 @@ def _events(run: WorkflowRun, after: int) -> EventPage:
         events.row(stored, begin=run.created_at)
         for stored in history.page(run.pk, after, EVENTS, data_limit=EVENT_DATA)
     ]
+    events.share_scopes(rows)
     shown = rows[-1].sequence if rows else 0
     return EventPage(
         rows=rows,

@@ -165,6 +165,7 @@ def new_run(
         execution_timeout=options.execution_timeout,
         run_timeout=options.run_timeout,
         retry=stored_retry.dump(options.retry) if options.retry is not None else None,
+        label=options.label,
         subject_type=options.subject.type if options.subject is not None else None,
         subject_id=options.subject.id if options.subject is not None else None,
         open_subject=options.subject.key if options.subject is not None and options.one_per_subject else None,

@@ -51,6 +51,8 @@ class ActivityOptions:
     """Queue whose workers run it; None: wherever the run is."""
     priority: int = 0
     """-100 to 100, higher first."""
+    label: str = ""
+    """The caller's words for people, in the history and the admin."""
 
 
 class ActivityChanges(TypedDict, total=False):
@@ -67,6 +69,7 @@ class ActivityChanges(TypedDict, total=False):
     at_most_once: bool
     queue: str | None
     priority: int
+    label: str
 
 
 TIMEOUTS = ("start_to_close", "schedule_to_start", "schedule_to_close", "heartbeat")
@@ -208,6 +211,7 @@ def _check_options(definition: ActivityDefinition[Any, Any]) -> None:
     if options.queue is not None:
         checks.check_text(options.queue, what=f"{owner}: queue")
     checks.check_priority(options.priority, owner=owner)
+    checks.check_text(options.label, what=f"{owner}: label", empty=True)
     if options.atomic and definition.is_async:
         raise DefinitionError(
             f"{owner} ({definition.place}): atomic=True needs a plain def, because Django's transactions belong to a "

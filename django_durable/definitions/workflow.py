@@ -29,10 +29,6 @@ OnReuse = Literal["allow", "allow_if_failed", "reject"]
 ParentClose = Literal["terminate", "cancel", "abandon"]
 ChildCancellation = Literal["wait", "try", "abandon"]
 
-LATER = {
-    "label": "Put it into workflow_id.",
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowOptions:
@@ -67,6 +63,8 @@ class WorkflowOptions:
     """Search attributes that the run has from its start."""
     subject: Subject | None = None
     """The row of some model that the run is about."""
+    label: str = ""
+    """The caller's words for people, in the admin and in the history of a parent."""
     one_per_subject: bool = False
     """Whether a start fails while another run that was started with this option is open for the same subject."""
 
@@ -89,6 +87,7 @@ class WorkflowChanges(TypedDict, total=False):
     attributes: Mapping[str, Any]
     subject: Any
     one_per_subject: bool
+    label: str
 
 
 VERSION_LIMIT = 64  # characters
@@ -194,9 +193,9 @@ class WorkflowDefinition(Generic[P, R]):
     def using(self, **options: Unpack[WorkflowChanges]) -> WorkflowDefinition[P, R]:
         """A copy with other options; what is not given stays as it is.
 
-        Raises ``OptionNotSupported`` for options of a later release, ``DefinitionError`` for unknown or wrong ones.
+        Raises ``DefinitionError`` for unknown or wrong ones.
         """
-        checks.check_names(options, known=KNOWN, later=LATER, owner=f"Workflow {self.name}")
+        checks.check_names(options, known=KNOWN, owner=f"Workflow {self.name}")
         _check_predicate(self, options.get("retry"))
         changed = copy.copy(self)
         changed._options = replace(self._options, **_accumulated(self._options, dict(options), f"Workflow {self.name}"))
@@ -259,6 +258,7 @@ def _check_options(definition: WorkflowDefinition[Any, Any]) -> None:
             checks.check_duration(limit, name=name, owner=owner)
     if options.retry is not None and not isinstance(options.retry, Retry):
         raise DefinitionError(f"{owner}: retry must be a Retry or None, not {options.retry!r}.")
+    checks.check_text(options.label, what=f"{owner}: label", empty=True)
     checks.check_flag(options.one_per_subject, name="one_per_subject", owner=owner)
     if options.one_per_subject and options.subject is None:
         raise DefinitionError(f"{owner}: one_per_subject needs a subject: using(subject=..., one_per_subject=True).")

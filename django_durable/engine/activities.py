@@ -140,7 +140,10 @@ class Activities:
     def describe(self, future: asyncio.Future[Any]) -> str | None:
         """What a wait for ``future`` is, if it is one for an activity."""
         pending = self._awaited(future)
-        return f"activity {pending.command.definition.name}" if pending else None
+        if pending is None:
+            return None
+        definition = pending.command.definition
+        return f"activity {definition.name}{f' ({definition.options.label})' if definition.options.label else ''}"
 
     def place(self, future: asyncio.Future[Any] | None) -> str:
         """``file:line`` that called the activity of ``future``, if it is known."""

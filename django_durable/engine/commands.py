@@ -24,6 +24,7 @@ class Command(msgspec.Struct, kw_only=True):
 
     sequence: int = 0
     where: str = ""
+    scope: str = ""
 
     def matches(self, event: events.Event) -> bool:
         """Whether ``event`` is the record of this very command."""
@@ -54,6 +55,8 @@ class ScheduleActivity(Command):
             worker=worker,
             epoch=epoch,
             queue=self.definition.options.queue,
+            label=self.definition.options.label,
+            scope=self.scope,
         )
 
 
@@ -94,6 +97,8 @@ class ScheduleChild(Command):
             run_id=self.run_id,
             explicit=self.explicit,
             parent_close=self.definition.options.parent_close,
+            label=self.definition.options.label,
+            scope=self.scope,
         )
 
 
@@ -126,7 +131,7 @@ class SignalExternal(Command):
 
     def event(self) -> events.ExternalSignalRequested:
         return events.ExternalSignalRequested(
-            workflow_id=self.workflow_id, name=self.name, payload=self.payload, key=self.key
+            workflow_id=self.workflow_id, name=self.name, payload=self.payload, key=self.key, scope=self.scope
         )
 
 
@@ -139,7 +144,9 @@ class CancelExternal(Command):
         return isinstance(event, events.ExternalCancelRequested) and event.workflow_id == self.workflow_id
 
     def event(self) -> events.ExternalCancelRequested:
-        return events.ExternalCancelRequested(workflow_id=self.workflow_id, key=self.key, reason=self.reason)
+        return events.ExternalCancelRequested(
+            workflow_id=self.workflow_id, key=self.key, reason=self.reason, scope=self.scope
+        )
 
 
 class OpenCallback(Command):
@@ -156,17 +163,18 @@ class OpenCallback(Command):
         return isinstance(event, events.CallbackOpened) and event.name == self.name
 
     def event(self) -> events.CallbackOpened:
-        return events.CallbackOpened(name=self.name, key=self.key, token=self.token, url=self.url)
+        return events.CallbackOpened(name=self.name, key=self.key, token=self.token, url=self.url, scope=self.scope)
 
 
 class StartTimer(Command):
     duration: int  # microseconds
+    label: str = ""
 
     def matches(self, event: events.Event) -> bool:
         return isinstance(event, events.TimerStarted) and event.duration == self.duration
 
     def event(self) -> events.TimerStarted:
-        return events.TimerStarted(duration=self.duration)
+        return events.TimerStarted(duration=self.duration, label=self.label, scope=self.scope)
 
 
 class CancelTimer(Command):
@@ -186,7 +194,7 @@ class RecordSideEffect(Command):
         return isinstance(event, events.SideEffectRecorded)
 
     def event(self) -> events.SideEffectRecorded:
-        return events.SideEffectRecorded(value=self.value)
+        return events.SideEffectRecorded(value=self.value, scope=self.scope)
 
 
 class RejectSignal(Command):

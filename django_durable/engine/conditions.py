@@ -44,7 +44,7 @@ class Conditions:
         self._waiting: list[Condition] = []
         self._turn = 0  # whose predicate is the next to be looked at
 
-    async def wait(self, predicate: Predicate, timeout: timedelta | float | None) -> None:
+    async def wait(self, predicate: Predicate, timeout: timedelta | float | None, label: str) -> None:
         """Return as soon as ``predicate()`` is true. Raises ``TimeoutError``, or what the predicate raises."""
         self._loop.gate()
         if self._loop.evicted:
@@ -56,13 +56,13 @@ class Conditions:
                 f"not {predicate!r}. To wait for something awaitable, await it, in asyncio.wait_for() for a time limit."
             )
         if not self._look(predicate):
-            await self._until(predicate, timeout)
+            await self._until(predicate, timeout, label)
 
-    async def _until(self, predicate: Predicate, timeout: timedelta | float | None) -> None:
+    async def _until(self, predicate: Predicate, timeout: timedelta | float | None, label: str) -> None:
         condition = Condition(predicate, asyncio.Future(loop=self._loop))
         timer = None
         if timeout is not None:
-            timer = self._loop.start_after(timeout, self._time_out, condition, timeout)
+            timer = self._loop.start_after(timeout, self._time_out, condition, timeout, label=label)
         self._waiting.append(condition)
         try:
             await condition.waiter

@@ -20,6 +20,7 @@ from django_durable.engine.children import ChildHandle
 from django_durable.engine.externals import ExternalWorkflow
 from django_durable.engine.info import Info
 from django_durable.engine.log import WorkflowLog
+from django_durable.engine.scopes import Scope
 from django_durable.engine.signals import Arrived
 from django_durable.engine.state import RunState
 from django_durable.exceptions import DefinitionError
@@ -109,11 +110,14 @@ class Context:
         self._state.loop.gate()
         return self._state.callbacks.open(name, returns, timeout=timeout, heartbeat=heartbeat)
 
-    async def sleep(self, duration: timedelta | float) -> None:
-        """Wait for ``duration``, a timedelta or seconds. A durable timer: it survives restarts, and costs nothing."""
+    async def sleep(self, duration: timedelta | float, *, label: str = "") -> None:
+        """Wait for ``duration``, a timedelta or seconds. A durable timer: it survives restarts, and costs nothing.
+
+        ``label`` says in the history what for.
+        """
         state = self._state
         future: asyncio.Future[None] = asyncio.Future(loop=state.loop)
-        timer = state.loop.start_after(duration, _wake, future)
+        timer = state.loop.start_after(duration, _wake, future, label=label)
         try:
             await future
         except asyncio.CancelledError:
@@ -121,35 +125,39 @@ class Context:
             raise
 
     @overload
-    async def wait_signal(self, signal: SignalDefinition[T], *, timeout: timedelta | float | None = None) -> T: ...
+    async def wait_signal(
+        self, signal: SignalDefinition[T], *, timeout: timedelta | float | None = None, label: str = ""
+    ) -> T: ...
 
     @overload
-    async def wait_signal(self, signal: str, *, timeout: timedelta | float | None = None) -> Any: ...
+    async def wait_signal(self, signal: str, *, timeout: timedelta | float | None = None, label: str = "") -> Any: ...
 
     async def wait_signal(
-        self, signal: SignalDefinition[Any] | str, *, timeout: timedelta | float | None = None
+        self, signal: SignalDefinition[Any] | str, *, timeout: timedelta | float | None = None, label: str = ""
     ) -> Any:
         """The payload of the next signal of that name, in the order of arrival; signals that came earlier are kept.
 
         Several waiters are served in the order in which they began to wait. Raises ``TimeoutError`` if none comes
         within ``timeout`` (a timedelta or seconds), and ``PayloadError`` if the payload is not of the signal's type.
+        ``label`` says in the history what the timeout is for.
         """
         state = self._state
         if state.loop.evicted:
             await state.loop.create_future()
         state.recorder.check()
         name = signal.name if isinstance(signal, SignalDefinition) else signal
-        arrived = state.signals.take(name) or await self._next_signal(name, timeout)
+        arrived = state.signals.take(name) or await self._next_signal(name, timeout, label)
         if isinstance(signal, SignalDefinition):
             return signal.decode(arrived.payload)
         return codec.decode(arrived.payload, what=f"The payload of signal {name!r}")
 
-    async def _next_signal(self, name: str, timeout: timedelta | float | None) -> Arrived:
+    async def _next_signal(self, name: str, timeout: timedelta | float | None, label: str) -> Arrived:
         state = self._state
         waiter: asyncio.Future[Arrived] = asyncio.Future(loop=state.loop)
         timer = None
         if timeout is not None:
-            timer = state.loop.start_after(timeout, _time_out, waiter, f"No signal {name!r} came within {timeout}.")
+            message = f"No signal {name!r} came within {timeout}."
+            timer = state.loop.start_after(timeout, _time_out, waiter, message, label=label)
         state.signals.wait(name, waiter)
         try:
             return await waiter
@@ -160,14 +168,16 @@ class Context:
             if timer is not None:
                 timer.cancel()
 
-    async def wait_until(self, predicate: Callable[[], Any], timeout: timedelta | float | None = None) -> None:
+    async def wait_until(
+        self, predicate: Callable[[], Any], timeout: timedelta | float | None = None, *, label: str = ""
+    ) -> None:
         """Wait until ``predicate()`` is true: a plain function that only looks at what the workflow has.
 
         It is called again whenever something has happened and all code that could go on has done so. It is still true
         when the code goes on; of several that wait, one goes on at a time. Raises ``TimeoutError`` if it has not come
         true within ``timeout`` (a timedelta or seconds), and whatever the predicate raises.
         """
-        await self._state.conditions.wait(predicate, timeout)
+        await self._state.conditions.wait(predicate, timeout, label)
 
     @overload
     async def map(
@@ -224,6 +234,35 @@ class Context:
             max_concurrency=max_concurrency, min_successful=min_successful, tolerated_failures=tolerated_failures
         )
         return await self._state.batches.parallel(branches, limits)
+
+    def scope(self, name: str) -> Scope:
+        """Group what is asked for inside ``with`` or ``async with`` under a name, for the history and the admin.
+
+        Scopes nest, and tasks that begin inside belong to them. They are not compared on replay.
+        """
+        self._state.loop.gate()
+        return Scope(name)
+
+    def compensate(self, function: Any, /, *args: Any, **kwargs: Any) -> None:
+        """Have ``function``, an activity, workflow or async function, called if the workflow raises or is cancelled.
+
+        Register each after, or right before, the step that it undoes. They are carried out in reverse, before the run
+        ends with its error; a request to cancel does not stop them. One that fails does not stop the others: it is
+        logged, and noted on the error.
+        """
+        self._state.compensations.add(function, args, kwargs)
+
+    def compensate_in_parallel(self) -> None:
+        """Let compensations be carried out all at once instead of one after the other in reverse."""
+        self._state.loop.gate()
+        self._state.compensations.in_parallel = True
+
+    async def compensate_now(self) -> None:
+        """Carry out the compensations that are registered, for a workflow that goes on afterwards; each is done once.
+
+        Raises ``ExceptionGroup`` if some of them fail, after all have been tried.
+        """
+        await self._state.compensations.run()
 
     def on_signal(self, signal: SignalDefinition[Any] | str) -> Callable[[F], F]:
         """Let the decorated function, sync or async, have each signal of that name that no ``wait_signal`` waits for.

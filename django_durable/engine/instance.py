@@ -228,6 +228,7 @@ class Instance:
             state.signals.clear()
             state.handlers.clear()
             state.conditions.clear()
+            state.compensations.clear()
             state.children.clear()
             state.externals.clear()
             state.callbacks.clear()
@@ -333,7 +334,7 @@ class Instance:
             return
         for carried in event.signals:
             state.signals.receive(carried.name, carried.payload)
-        self._main = state.loop.create_main(body, name=self.info.name)
+        self._main = state.loop.create_main(state.compensations.guard(body), name=self.info.name)
         state.handlers.watch(self._main)
 
     def _complete_activity(self, event: events.ActivityCompleted) -> None:

@@ -178,11 +178,15 @@ class DeterministicLoop(refusing.RefusingLoop):
     ) -> Timer:
         return self.start_timer(_duration(when - self._now / _SECOND), callback, *args, context=context)
 
-    def start_after(self, duration: timedelta | float, callback: Callable[..., Any], *args: Any) -> Timer:
+    def start_after(
+        self, duration: timedelta | float, callback: Callable[..., Any], *args: Any, label: str = ""
+    ) -> Timer:
         """Start a durable timer of a timedelta or of seconds."""
-        if isinstance(duration, timedelta):
-            return self.start_timer(microseconds(duration), callback, *args)
-        return self.call_later(duration, callback, *args)
+        span = microseconds(duration) if isinstance(duration, timedelta) else _duration(duration)
+        timer = self.start_timer(span, callback, *args)
+        if label and timer.command is not None:
+            timer.command.label = str(label)
+        return timer
 
     def start_timer(
         self, duration: int, callback: Callable[..., Any], *args: Any, context: Context | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django_durable.engine import lines
+from django_durable.engine import lines, scopes
 from django_durable.engine.commands import Command
 from django_durable.exceptions import DurableError, UnsupportedInWorkflow, WorkflowSuspended
 from django_durable.history import events
@@ -103,6 +103,7 @@ class Recorder:
             self.fail(_too_many())
         if self.replaying and not command.where:
             command.where = lines.here()
+        command.scope = scopes.current()
         self._tickets += 1
         self._entries[self._tickets] = (command, bearer)
         return self._tickets

@@ -10,6 +10,7 @@ from django_durable.engine.batches import Batches
 from django_durable.engine.callbacks import Callbacks
 from django_durable.engine.calling import Calling
 from django_durable.engine.children import Children
+from django_durable.engine.compensations import Compensations
 from django_durable.engine.conditions import Conditions
 from django_durable.engine.continuing import Continuing, check_length
 from django_durable.engine.externals import Externals
@@ -36,6 +37,7 @@ class RunState:
         "callbacks",
         "calling",
         "children",
+        "compensations",
         "conditions",
         "continuing",
         "externals",
@@ -86,6 +88,14 @@ class RunState:
         self.calling = Calling(self.activities, self.children)
         self.batches = Batches(self.loop, self.recorder, self.calling)
         self.conditions = Conditions(self.loop, self.recorder)
+        self.compensations = Compensations(
+            self.loop,
+            self.recorder,
+            calling=self.calling,
+            handlers=self.handlers,
+            continuing=self.continuing,
+            log=self.log,
+        )
         self.loop.on_error = self._report
         self.loop.on_idle = self.conditions.wake
 

@@ -133,13 +133,20 @@ class ExternalFailed(Event, frozen=True):
 # Recorded commands
 
 
-class ActivityScheduled(Event, frozen=True):
+class Scoped(Event, frozen=True, kw_only=True):
+    """What was asked for in a scope of the code: names from the outermost to the innermost, with slashes between."""
+
+    scope: str = ""
+
+
+class ActivityScheduled(Scoped, frozen=True):
     name: str
     input: Payload
     key: str  # idempotency key, made once; addresses outcome, task and reply
     worker: int | None = None  # who runs it without a task row, under which epoch; None: it has a task row
     epoch: int | None = None
     queue: str | None = None
+    label: str = ""  # the caller's words for people
 
 
 class ActivityCancelRequested(Event, frozen=True):
@@ -147,7 +154,7 @@ class ActivityCancelRequested(Event, frozen=True):
     wait: bool = False  # for the activity's own end, which is its outcome
 
 
-class ChildScheduled(Event, frozen=True):
+class ChildScheduled(Scoped, frozen=True):
     name: str
     input: Payload
     key: str  # made once; the child's reply is addressed by it
@@ -155,6 +162,7 @@ class ChildScheduled(Event, frozen=True):
     run_id: UUID  # of its first run
     explicit: bool = False  # the id was given, so that starting it may fail
     parent_close: str = "terminate"
+    label: str = ""
 
 
 class ChildCancelRequested(Event, frozen=True):
@@ -162,20 +170,20 @@ class ChildCancelRequested(Event, frozen=True):
     reason: str = ""
 
 
-class ExternalSignalRequested(Event, frozen=True):
+class ExternalSignalRequested(Scoped, frozen=True):
     workflow_id: str
     name: str
     payload: Payload
     key: str
 
 
-class ExternalCancelRequested(Event, frozen=True):
+class ExternalCancelRequested(Scoped, frozen=True):
     workflow_id: str
     key: str
     reason: str = ""
 
 
-class CallbackOpened(Event, frozen=True):
+class CallbackOpened(Scoped, frozen=True):
     """A promise that somebody outside fulfils; its outcome is an ActivityCompleted or ActivityFailed."""
 
     name: str
@@ -184,15 +192,16 @@ class CallbackOpened(Event, frozen=True):
     url: str = ""
 
 
-class TimerStarted(Event, frozen=True):
+class TimerStarted(Scoped, frozen=True):
     duration: int  # microseconds
+    label: str = ""
 
 
 class TimerCancelled(Event, frozen=True):
     timer: int
 
 
-class SideEffectRecorded(Event, frozen=True):
+class SideEffectRecorded(Scoped, frozen=True):
     value: Payload
 
 

@@ -538,3 +538,21 @@ def test_a_page_shows_what_the_run_is_about_and_what_it_does(admin_client):
 def test_a_subject_without_a_page_is_only_named(admin_client, label):
     run = factories.WorkflowRunFactory.create(subject_type=label, subject_id="7")
     assert f"<dd>{label} 7</dd>" in text_of(admin_client, page_of(run))
+
+
+def test_rows_of_a_scope_are_grouped_and_labels_are_shown(admin_client):
+    run = factories.WorkflowRunFactory.create(label="the <b>first</b> order")
+    told = (
+        ("TimerStarted", '{"duration":1000000,"scope":"payment/<i>retry</i>","label":"cooling & waiting"}'),
+        ("TimerStarted", '{"duration":1000000}'),
+        ("TimerFired", '{"timer":1}'),
+        ("TimerFired", '{"timer":2}'),
+    )
+    for sequence, (kind, data) in enumerate(told, start=1):
+        factories.HistoryEventFactory.create(run=run, sequence=sequence, type=kind, data=data)
+    text = text_of(admin_client, page_of(run))
+    assert text.count('class="durable-scope"') == 2
+    assert text.count("durable-scoped") == 2
+    assert "payment/&lt;i&gt;retry&lt;/i&gt;" in text
+    assert "cooling &amp; waiting" in text
+    assert "the &lt;b&gt;first&lt;/b&gt; order" in text

@@ -184,6 +184,17 @@ def gives_calls_up(run: Run) -> None:
     run.complete("last")
 
 
+def saga(run: Run) -> None:
+    run.complete("flight")
+    run.complete("hotel")
+    run.fail("pay", "no money")
+    run.cancel("too late")
+    run.complete("cancel hotel 1")
+    run.fire()
+    run.fail("cancel hotel 2", "closed")
+    run.complete("cancel flight")
+
+
 STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
     "order": (order, (7,)),
     "gives_calls_up": (gives_calls_up, ()),
@@ -203,6 +214,7 @@ STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
     "patched": (patched, ()),
     "batch": (batch, ()),
     "until": (until, ()),
+    "saga": (saga, ()),
 }
 
 

@@ -314,3 +314,19 @@ async def gives_calls_up(ctx: Context) -> list[str]:
     await asyncio.wait(calls)
     await ctx.activity(WORK, "last")
     return [str(call.cancelled()) for call in calls]
+
+
+@_workflow
+async def saga(ctx: Context) -> None:
+    async def cancel_hotel() -> None:
+        await ctx.activity(WORK, "cancel hotel 1")
+        await ctx.sleep(60, label="the office opens")
+        await ctx.activity(WORK, "cancel hotel 2")
+
+    with ctx.scope("booking"):
+        await ctx.activity(WORK.using(label="to Rome"), "flight")
+        ctx.compensate(WORK, "cancel flight")
+        async with ctx.scope("hotel"):
+            await ctx.activity(WORK, "hotel")
+            ctx.compensate(cancel_hotel)
+    await ctx.activity(WORK, "pay")

@@ -18,7 +18,6 @@ from django_durable.api import Durable
 from django_durable.definitions.activity import LATER as LATER_ACTIVITY_OPTIONS
 from django_durable.definitions.activity import ActivityDefinition, ActivityOptions
 from django_durable.definitions.registry import Registry
-from django_durable.definitions.workflow import LATER as LATER_WORKFLOW_OPTIONS
 from django_durable.definitions.workflow import WorkflowCall, WorkflowDefinition, WorkflowOptions
 from django_durable.exceptions import DefinitionError, OptionNotSupported, PayloadError, UnknownDefinition
 
@@ -211,15 +210,6 @@ def test_activity_options_of_later_releases_are_refused_by_name(option: str) -> 
         charge.using(**options)
     with pytest.raises(OptionNotSupported, match=f"'{option}'"):
         durable.activity(**options)(plain)
-
-
-@pytest.mark.parametrize("option", sorted(LATER_WORKFLOW_OPTIONS))
-def test_workflow_options_of_later_releases_are_refused_by_name(option: str) -> None:
-    options: dict[str, Any] = {option: None}
-    with pytest.raises(OptionNotSupported, match=f"'{option}'"):
-        process.using(**options)
-    with pytest.raises(OptionNotSupported, match=f"'{option}'"):
-        durable.workflow(**options)(other_name)
 
 
 @pytest.mark.parametrize(
