@@ -376,6 +376,32 @@ class Durable:
         """Tell that somebody is still at an activity or a callback. Raises what ``complete_activity`` does."""
         _client().heartbeat_activity(token, details)
 
+    def pause_workflow(self, workflow_id: str, reason: str = "") -> bool:
+        """Let the open run rest until ``resume_workflow``: messages are kept for it, its time limits go on.
+
+        False: it had ended. Raises ``WorkflowNotFound``.
+        """
+        paused: bool = _client().pause_workflow(workflow_id, reason)
+        return paused
+
+    def resume_workflow(self, workflow_id: str) -> bool:
+        """Let a paused run go on. False: it was not paused, or has ended. Raises ``WorkflowNotFound``."""
+        resumed: bool = _client().resume_workflow(workflow_id)
+        return resumed
+
+    def pause_definition(self, workflow: str | WorkflowDefinition[..., Any], reason: str = "") -> bool:
+        """Let no worker take runs of a workflow, itself or its name, until ``resume_definition``: for deploys.
+
+        Starts and messages wait meanwhile. False: it is paused already.
+        """
+        paused: bool = _client().pause_definition(workflow, reason)
+        return paused
+
+    def resume_definition(self, workflow: str | WorkflowDefinition[..., Any]) -> bool:
+        """Let workers take runs of a workflow again. False: it was not paused."""
+        resumed: bool = _client().resume_definition(workflow)
+        return resumed
+
     def create_schedule(
         self, name: str, schedule: Schedule, definition: WorkflowDefinition[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> ScheduleHandle:
@@ -405,6 +431,10 @@ class Durable:
     aquery_workflow = _twin(query_workflow)
     acancel_workflow = _twin(cancel_workflow)
     aterminate_workflow = _twin(terminate_workflow)
+    apause_workflow = _twin(pause_workflow)
+    aresume_workflow = _twin(resume_workflow)
+    apause_definition = _twin(pause_definition)
+    aresume_definition = _twin(resume_definition)
 
     def _declare_workflow(self, options: dict[str, Any], function: Any) -> WorkflowDefinition[..., Any]:
         checks.check_names(options, known=DECLARED, owner="@durable.workflow")

@@ -274,6 +274,20 @@ class RunAttribute(models.Model):
         return f"{self.key} = {self.value}"
 
 
+class PausedWorkflow(models.Model):
+    """A workflow, by name, whose runs no worker takes until the row is gone."""
+
+    name = models.CharField(max_length=255, primary_key=True)
+    reason = models.TextField(default="", blank=True)
+    paused_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Schedule(models.Model):
     """What starts a workflow again and again. ``next_at`` null: nothing to do until somebody changes it."""
 

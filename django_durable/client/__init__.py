@@ -4,6 +4,13 @@ from django_durable.client.completing import complete_activity, fail_activity, h
 from django_durable.client.ending import cancel_workflow, terminate_workflow
 from django_durable.client.handle import WorkflowHandle, get_workflow
 from django_durable.client.messaging import signal_workflow
+from django_durable.client.pausing import (
+    pause_definition,
+    pause_workflow,
+    paused_definitions,
+    resume_definition,
+    resume_workflow,
+)
 from django_durable.client.querying import query_workflow
 from django_durable.client.reading import HistoryEntry, WorkflowStatus, get_workflow_status
 from django_durable.client.scheduling import ScheduleHandle, ScheduleStatus, create_schedule, get_schedule
@@ -34,7 +41,12 @@ __all__ = [
     "get_schedule",
     "get_workflow",
     "get_workflow_status",
+    "pause_definition",
+    "pause_workflow",
+    "paused_definitions",
     "query_workflow",
+    "resume_definition",
+    "resume_workflow",
     "signal_with_start",
     "signal_workflow",
     "start_workflow",

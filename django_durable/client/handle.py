@@ -12,7 +12,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from django_durable.client import ending, messaging, querying, reading, updating, waiting
+from django_durable.client import ending, messaging, pausing, querying, reading, updating, waiting
 from django_durable.definitions import update as updates
 from django_durable.definitions.registry import registry
 from django_durable.definitions.signal import SignalDefinition, SignalMessage, as_message
@@ -132,6 +132,17 @@ class WorkflowHandle(Generic[R]):
         """End the workflow at once, without a chance to clean up. False: it had ended already."""
         return ending.terminate_workflow(self.workflow_id, reason, run_id=self.run_id)
 
+    def pause(self, reason: str = "") -> bool:
+        """Let the workflow rest: messages are kept for it, and nothing is applied until ``resume``.
+
+        Activities that run end, and their results wait; time limits of the run go on. False: it had ended already.
+        """
+        return pausing.pause_workflow(self.workflow_id, reason, run_id=self.run_id)
+
+    def resume(self) -> bool:
+        """Let the paused workflow go on. False: it was not paused, or has ended."""
+        return pausing.resume_workflow(self.workflow_id, run_id=self.run_id)
+
     def history(self) -> list[reading.HistoryEntry]:
         """The events of this run, in order."""
         return reading.history_of(self.run_id)
@@ -142,6 +153,8 @@ class WorkflowHandle(Generic[R]):
     asignal = sync_to_async(signal)
     acancel = sync_to_async(cancel)
     aterminate = sync_to_async(terminate)
+    apause = sync_to_async(pause)
+    aresume = sync_to_async(resume)
     ahistory = sync_to_async(history)
 
     def _run(self) -> WorkflowRun:

@@ -81,6 +81,18 @@ def close_children(parents: Collection[UUID] | None = None) -> int:
     return total
 
 
+def tell(chain_id: UUID) -> None:
+    """Tell whoever may act that a chain's hold has changed: its owner, or the workers of its queue."""
+    place = dispatch.place(chain_id)
+    if place is None:
+        return
+    owner, queue = place
+    if owner is not None:
+        transports.hint_message(owner)
+    else:
+        transports.hint_work(queue)
+
+
 def hint(chain_id: UUID, *, holds: Collection[str] = ()) -> None:
     """Tell whoever may act that a chain has a message: its owner, or the workers of its queue."""
     place = dispatch.place(chain_id)

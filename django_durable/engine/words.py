@@ -73,6 +73,8 @@ _EVENTS: dict[type[events.Event], Callable[[Any], str]] = {
     events.UpdateCompleted: lambda event: f"the reply to update {event.id}: {_reply(event)}",
     events.PatchMarked: lambda event: f"the marker of patch {event.id}",
     events.CancelRequested: lambda event: "a request to cancel",
+    events.RunPaused: lambda event: "the pause of the run",
+    events.RunResumed: lambda event: "the end of the run's pause",
     events.RunStarted: lambda event: f"the start with {_payload(event.input)}",
     events.RunCompleted: lambda event: f"the run to complete with {_payload(event.result)}",
     events.RunFailed: lambda event: f"the run to fail with {event.failure.type}: {_short(event.failure.message)}",

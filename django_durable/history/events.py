@@ -130,6 +130,17 @@ class ExternalFailed(Event, frozen=True):
     failure: Failure
 
 
+class RunPaused(Event, frozen=True):
+    """Held from here on. The code does not learn of it: nothing is run for this input, nor for ``RunResumed``."""
+
+    is_input: ClassVar[bool] = True
+    reason: str = ""
+
+
+class RunResumed(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+
+
 # Recorded commands
 
 
@@ -296,6 +307,8 @@ TYPES: dict[str, type[Event]] = {
         SignalReceived,
         UpdateAccepted,
         CancelRequested,
+        RunPaused,
+        RunResumed,
         ActivityScheduled,
         ActivityCancelRequested,
         CallbackOpened,
@@ -324,3 +337,5 @@ TYPES: dict[str, type[Event]] = {
     )
 }
 CLOSING = (RunCompleted, RunFailed, RunCancelled, RunContinuedAsNew, RunTerminated, RunTimedOut)
+NOTES = (RunPaused, RunResumed)
+"""Inputs that do not reach the code."""

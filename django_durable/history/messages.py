@@ -25,6 +25,12 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
     reason: str = ""
 
 
+class Pause(msgspec.Struct, frozen=True, kw_only=True, tag="pause"):
+    """Tells the owner that the run's row says that it is paused."""
+
+    reason: str = ""
+
+
 class ActivityResult(msgspec.Struct, frozen=True, kw_only=True, tag="activity", omit_defaults=True):
     """The final outcome of an activity that ran elsewhere: either ``result`` or ``failure``."""
 
@@ -72,7 +78,7 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
-Message = Signal | Update | Cancel | ActivityResult | ChildStart | ChildResult | ExternalResult | Terminate
+Message = Signal | Update | Cancel | Pause | ActivityResult | ChildStart | ChildResult | ExternalResult | Terminate
 KINDS = tuple(sorted(str(kind.__struct_config__.tag) for kind in get_args(Message)))
 
 _encoder = msgspec.json.Encoder()

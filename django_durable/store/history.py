@@ -137,6 +137,20 @@ def page(run_id: UUID, after_sequence: int, limit: int, *, data_limit: int) -> l
     ]
 
 
+class Last(NamedTuple):
+    """A run's latest event, unread."""
+
+    sequence: int
+    type: str
+    time: datetime
+
+
+def last(run_id: UUID) -> Last:
+    """A run's latest event; there is one from its start on."""
+    rows = HistoryEvent.objects.using(database.alias()).filter(run_id=run_id).order_by("-sequence")
+    return Last(*rows.values_list("sequence", "type", "time")[0])
+
+
 def last_sequence(run_id: UUID) -> int:
     """The sequence of a run's latest event, 0 for none."""
     events = HistoryEvent.objects.using(database.alias()).filter(run_id=run_id)

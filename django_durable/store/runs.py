@@ -12,7 +12,7 @@ from django.db.models import OuterRef, Subquery
 from django_durable.definitions.subject import Subject
 from django_durable.history import blocking, events
 from django_durable.history.replies import State
-from django_durable.history.status import CLOSED, Status
+from django_durable.history.status import CLOSED, Status, before
 from django_durable.models import (
     ActivityOutcome,
     ActivityTask,
@@ -237,9 +237,7 @@ def set_blocked(run_id: UUID, block: blocking.Block) -> blocking.Block:
     before = blocking.decode(rows().filter(pk=run_id).values_list("blocked", flat=True).first())
     since = before.since if before else clock.read().isoformat()
     kept = msgspec.structs.replace(block, since=since, times=before.times + 1 if before else 1)
-    rows().filter(pk=run_id, open_workflow_id__isnull=False).update(
-        status=Status.BLOCKED, blocked=blocking.encode(kept)
-    )
+    _open(run_id, Status.BLOCKED).update(status=Status.BLOCKED, blocked=blocking.encode(kept))
     return kept
 
 
@@ -267,5 +265,15 @@ def note_progress(notes: Sequence[tuple[UUID, str]]) -> None:
 
 
 def set_going(run_id: UUID) -> None:
-    """Note that a run that was parked goes on."""
-    rows().filter(pk=run_id, open_workflow_id__isnull=False).update(status=Status.RUNNING, blocked=None)
+    """Note that a run that was held goes on."""
+    _open(run_id, Status.RUNNING).update(status=Status.RUNNING, blocked=None)
+
+
+def set_paused(run_id: UUID) -> None:
+    """Note that a run rests."""
+    _open(run_id, Status.PAUSED).update(status=Status.PAUSED)
+
+
+def _open(run_id: UUID, new: Status) -> RunQuerySet:
+    """The run, if it is open and may become ``new``."""
+    return rows().filter(pk=run_id, open_workflow_id__isnull=False, status__in=sorted(before(new)))

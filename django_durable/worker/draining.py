@@ -304,8 +304,8 @@ def unstarted_task(
     return task_rows.task_of(job, queue=queue, start_before=start_before)
 
 
-def input_of(run: OwnedRun, waiting: inbox.Waiting) -> Input:
-    """An inbox message as an input of this run."""
+def input_of(run: OwnedRun, waiting: inbox.Waiting) -> Input | None:
+    """An inbox message as an input of this run. None: it is not for the run, but says that it is to rest."""
     message = waiting.message
     match message:
         case messages.Signal():
@@ -323,6 +323,8 @@ def input_of(run: OwnedRun, waiting: inbox.Waiting) -> Input:
             return Input(offspring.answer_of(run.request_of(message.key) or 0, message), waiting.id)
         case messages.Terminate():
             return Input(events.RunTerminated(reason=message.reason), waiting.id)
+        case messages.Pause():
+            return None
         case messages.Unreadable():
             return Input(UnreadableMessage(error=message.error), waiting.id)
 

@@ -32,6 +32,7 @@ from django_durable.worker.outside_ends import OutsideEnds
 from django_durable.worker.ownership import Draft, Input, OwnedRun
 from django_durable.worker.pace import Pace
 from django_durable.worker.parking import Parking
+from django_durable.worker.pausing import Pausing
 from django_durable.worker.releasing import Releaser
 from django_durable.worker.results import Results
 from django_durable.worker.serving import Serving
@@ -89,12 +90,15 @@ class Engine:
         self._flusher = Flusher(worker, self.gives_up)
         self.results = Results(worker, self.holdings, slots)
         self._drainer = Drainer(worker, slots, watchdog)
-        loader = Loader(self._drainer, slots, cache, watchdog, serving)
-        self._loader = loader
         self.parking = Parking(worker, self.holdings, slots, self._flusher)
         self.beats = Beats(
             worker, holdings=self.holdings, slots=slots, parking=self.parking, ring=self._bell.set, estimate=self.time
         )
+        self._pausing = Pausing(
+            worker, holdings=self.holdings, flusher=self._flusher, parking=self.parking, lost=self._lose
+        )
+        loader = Loader(self._drainer, slots, cache, watchdog, serving, pause=self._pausing.add)
+        self._loader = loader
         self.taking = Taking(
             worker,
             holdings=self.holdings,
@@ -174,6 +178,7 @@ class Engine:
             worked |= self._take()
         worked |= self._outside.write()
         worked |= self._hear_answers()
+        worked |= self._pausing.write()
         batch = self._drain()
         if batch:
             self._flush(batch)
@@ -185,7 +190,8 @@ class Engine:
     @property
     def is_held_up(self) -> bool:
         """Whether something is left only because somebody else has its rows."""
-        return bool(self.holdings.ready or self.holdings.reports or self._outside.waits or self._starts_wait)
+        waits = self._outside.waits or self._pausing.waits or self._starts_wait
+        return bool(self.holdings.ready or self.holdings.reports or waits)
 
     @property
     def _starts_wait(self) -> bool:
@@ -259,6 +265,8 @@ class Engine:
             self._outside.add(run, outside.cancel)
         for run in seen.orphaned:
             self._outside.add(run, outside.terminate)
+        for run in seen.paused:
+            self._pausing.add(run)
         if seen.tick:
             self._on_tick()
         return bool(seen.runs or seen.tasks)
@@ -298,19 +306,20 @@ class Engine:
     def _drain(self) -> list[OwnedRun]:
         """Drain ready runs in turn until everything is applied or the flush is full; returns what has changed."""
         now, monotonic = self.time.now(), time.monotonic()
-        turn = deque(run for run in self.holdings.ready.values() if run.busy_until <= monotonic)
+        ready = (run for run in self.holdings.ready.values() if not run.pauses or run.wants_write)
+        turn = deque(run for run in ready if run.busy_until <= monotonic)
         batch: dict[OwnedRun, None] = {}
         count = size = 0
         while turn and count < MAX_EVENTS and size < MAX_BYTES and (len(batch) < MAX_RUNS or turn[0] in batch):
             run = turn.popleft()
             before = len(run.draft.events), run.draft.size
-            if run.inputs and run.draft.ending is None and not self._apply(run, now):
+            if run.takes_inputs and not self._apply(run, now):
                 batch.pop(run, None)
                 continue
             batch[run] = None
             count += len(run.draft.events) - before[0]
             size += run.draft.size - before[1]
-            if run.inputs and run.draft.ending is None and not run.must_be_replayed:
+            if run.takes_inputs and not run.must_be_replayed:
                 turn.append(run)
         for run in batch:
             if not run.wants_write:

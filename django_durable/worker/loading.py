@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -41,12 +41,16 @@ class Loader:
         cache: InstanceCache,
         watchdog: Watchdog,
         serving: Serving,
+        *,
+        pause: Callable[[OwnedRun], None],
     ) -> None:
+        """``pause`` is told of runs that have a message which says that they are to rest."""
         self._drainer = drainer
         self._slots = slots
         self._cache = cache
         self._watchdog = watchdog
         self._serving = serving
+        self._pause = pause
 
     def load(self, claims: Sequence[dispatch.Claimed]) -> list[Loaded]:
         """Owned runs with live instances, their waiting messages among their inputs."""
@@ -184,9 +188,14 @@ class Loader:
         waiting = inbox.read([run.claimed.chain_id for run in owned])
         for run in owned:
             for one in waiting.get(run.claimed.chain_id, ()):
-                if one.id not in run.messages:
-                    run.messages.add(one.id)
-                    run.inputs.append(draining.input_of(run, one))
+                if one.id in run.messages:
+                    continue
+                run.messages.add(one.id)
+                following = draining.input_of(run, one)
+                if following is None:
+                    self._pause(run)
+                else:
+                    run.inputs.append(following)
 
 
 def _is_outcome(event: events.Event) -> bool:

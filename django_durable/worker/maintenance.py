@@ -20,7 +20,7 @@ from django_durable.exceptions import DurableError, UnknownDefinition
 from django_durable.history import vocabulary
 from django_durable.history.failures import Failure
 from django_durable.models import ActivityTask
-from django_durable.store import database, delivery, dispatch, leases, recovery, tasks, updates
+from django_durable.store import database, delivery, dispatch, leases, paused_workflows, recovery, tasks, updates
 from django_durable.worker import overdue, task_rows, ticking
 
 logger = logging.getLogger("django_durable.worker")
@@ -118,7 +118,9 @@ class Maintenance:
         return messaging.close_children(parents) if parents else 0
 
     def _slow_round(self) -> None:
-        for definition, count in dispatch.postpone_unknown(leases.registered_definitions()):
+        for definition, count in dispatch.postpone_unknown(
+            leases.registered_definitions(), paused=paused_workflows.names()
+        ):
             logger.warning("%d runs are due, but no live worker has the workflow %s.", count, definition)
         for key in dispatch.blocked_definitions() & self._definitions.keys():
             definition_ = self._definitions[key]

@@ -99,6 +99,7 @@ class OwnedRun:
         "instance",
         "messages",
         "noted",
+        "pauses",
         "progressed",
         "running",
         "side",
@@ -131,6 +132,7 @@ class OwnedRun:
         self.begins = claimed.hold == dispatch.DELAYED  # the hold goes with the first flush
         self.asked: set[int] = set()  # children, by their sequence, whose start is under way elsewhere
         self.ends_outside = False  # its code runs no more: it has timed out, or was cancelled before it began
+        self.pauses = False  # nothing more is applied to it: its row may say that it is paused
         self.noted: Lingering | None = None  # what its row says of open handlers and of signals that nobody took
         self.stale = False  # its instance is to be replaced by a replay before the next input
 
@@ -141,6 +143,16 @@ class OwnedRun:
     def wants_write(self) -> bool:
         draft = self.draft  # jobs without an event of their own are to run again: only once we know that we still may
         return bool(draft.events or draft.applied or draft.local or self.side or self.begins or draft.is_shown)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether its code is in memory."""
+        return self.instance.sequence > 0
+
+    @property
+    def takes_inputs(self) -> bool:
+        """Whether something is to be applied to it now."""
+        return bool(self.inputs) and self.draft.ending is None and not self.pauses
 
     @property
     def must_be_replayed(self) -> bool:

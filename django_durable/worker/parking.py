@@ -15,7 +15,7 @@ from django_durable.history import blocking, events, messages, vocabulary
 from django_durable.history.blocking import Block
 from django_durable.history.codec import UnreadableEvent
 from django_durable.payloads import payload
-from django_durable.store import delivery, dispatch, flush, inbox, leases, runs, tasks
+from django_durable.store import delivery, dispatch, flush, holds, inbox, leases, runs, tasks
 from django_durable.worker import task_rows
 from django_durable.worker.executors import Slots
 from django_durable.worker.flushing import Flusher
@@ -66,8 +66,8 @@ class Parking:
 
     def _take_hold_off(self, run: OwnedRun) -> None:
         with leases.fenced(self._worker):
-            dispatch.unhold(self._worker, run.claimed.chain_id)
-            runs.set_going(run.claimed.run_id)
+            if dispatch.unblock(self._worker, run.claimed.chain_id):
+                runs.set_going(run.claimed.run_id)
 
     def _park(self, run: OwnedRun, block: Block, *, recoveries: int = 0, blocked_by: str = "") -> None:
         kept_inputs = [*run.draft.applied, *run.inputs]
@@ -76,6 +76,8 @@ class Parking:
         kept = self._flusher.persist(partial(self._write_block, run, block, kept_inputs, recoveries, blocked_by))
         self._holdings.drop(run)
         run.instance.evict()
+        if kept is None:
+            return
         instrumentation.send(
             instrumentation.run_blocked,
             workflow_id=run.workflow_id,
@@ -86,9 +88,12 @@ class Parking:
 
     def _write_block(
         self, run: OwnedRun, block: Block, inputs: Sequence[Input], recoveries: int, blocked_by: str
-    ) -> Block:
+    ) -> Block | None:
+        """None: the run is paused, and what is wrong with it shows when it goes on."""
         with leases.fenced(self._worker):
-            self._keep_outcomes(run, inputs)
+            self.keep_outcomes(run, inputs)
+            if holds.settle(self._worker, run.claimed) is holds.Fate.PAUSED:
+                return None
             kept = runs.set_blocked(run.claimed.run_id, block)
             dispatch.park(
                 self._worker,
@@ -99,7 +104,7 @@ class Parking:
             )
         return kept
 
-    def _keep_outcomes(self, run: OwnedRun, inputs: Sequence[Input]) -> None:
+    def keep_outcomes(self, run: OwnedRun, inputs: Sequence[Input]) -> None:
         """Outcomes that only this process knows become messages, so that nothing is executed again."""
         known = []
         for one in inputs:
@@ -158,11 +163,11 @@ class Parking:
             if not run.inputs and not run.wants_write:
                 run.idle_since = run.idle_since or 0.0
 
-    def spill_in_place(self, run: OwnedRun, some: Collection[Job] | None = None) -> None:
-        """Give running local activities, all or ``some`` of them, task rows that this worker holds."""
+    def spill_in_place(self, run: OwnedRun, some: Collection[Job] | None = None) -> bool:
+        """Give running local activities, all or ``some`` of them, task rows that this worker holds. False: busy."""
         jobs = [job for job in run.running.values() if job.held is None and (some is None or job in some)]
         if not jobs and not run.side:
-            return
+            return True
         new = [task_rows.task_of(job, queue=run.claimed.queue, in_place=True) for job in jobs]
         result, refused = self._flusher.write(
             [
@@ -175,13 +180,14 @@ class Parking:
             ]
         )
         if refused or result.verdicts.get(run.claimed.chain_id) is not flush.Verdict.WRITTEN:
-            return
+            return False
         run.side = []
         for job in jobs:
             job.held = tasks.Held(job.chain_id, job.key, job.worker, job.attempt)
             del run.running[job.sequence]
         if not run.running and not run.inputs and not run.wants_write and run.idle_since is None:
             run.idle_since = time.monotonic()
+        return True
 
     def _drop_draft(self, run: OwnedRun) -> None:
         for job in run.draft.local:

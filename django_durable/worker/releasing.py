@@ -65,12 +65,21 @@ class Releaser:
             self._cache.keep(run.claimed, run.instance)
 
     def _idle(self, linger: float, *, draining: bool) -> list[OwnedRun]:
-        """Runs that have been idle for that long, apart from those whose timer is about to fire."""
-        before = time.monotonic() - linger
+        """Runs that have been idle for that long, apart from those whose timer is about to fire.
+
+        Those of a paused workflow go at once.
+        """
+        now, paused = time.monotonic(), self._taking.paused
         soon = self._time.now() + timedelta(seconds=linger)
-        idle = [run for run in self._holdings.owned.values() if run.idle_since is not None and run.idle_since <= before]
-        idle = [run for run in idle if not run.ends_outside]
-        return [run for run in idle if draining or not run.timer or run.timer[0] > soon]
+        idle = [
+            run
+            for run in self._holdings.owned.values()
+            if run.idle_since is not None and (run.idle_since <= now - linger or run.definition.name in paused)
+        ]
+        idle = [run for run in idle if not run.ends_outside and not run.pauses]
+        return [
+            run for run in idle if draining or not run.timer or run.timer[0] > soon or run.definition.name in paused
+        ]
 
     def _release_of(self, run: OwnedRun) -> dispatch.Release:
         times = [run.timer[0] if run.timer else None, run.claimed.deadline]

@@ -37,6 +37,7 @@ class Taken:
     expired: list[OwnedRun] = field(default_factory=list)  # their deadline has passed: their code does not run
     cancelled: list[OwnedRun] = field(default_factory=list)  # before they began
     orphaned: list[OwnedRun] = field(default_factory=list)  # held, and their parent has ended
+    paused: list[OwnedRun] = field(default_factory=list)  # to be given back as they are
     jobs: list[Job] = field(default_factory=list)
     tasks: int = 0
     tick: bool = False  # a schedule is due, or a time limit has passed
@@ -59,6 +60,7 @@ class Taking:
     ) -> None:
         self.pace = pace
         self.found_nothing = False  # at the last look, with nothing in hand: there is nothing left to do
+        self.paused: frozenset[str] = frozenset()  # names of workflows whose runs are not taken
         self._worker = worker
         self._holdings = holdings
         self._slots = slots
@@ -98,6 +100,7 @@ class Taking:
         if seen.time is not None:
             time_estimate.update(seen.time)
         self._learn(seen)
+        self.paused = seen.paused
         self.found_nothing = empty and not (seen.anything or seen.suspects or seen.left_runs or seen.left_tasks)
         until_due = None
         if seen.next_due is not None:
@@ -111,6 +114,7 @@ class Taking:
             found=seen.anything,
             searched=wanted.messages,
             until_due=until_due,
+            read_paused=wanted.paused is None,
         )
         taken = Taken(tasks=len(seen.tasks), tick=seen.tick)
         try:
@@ -153,6 +157,7 @@ class Taking:
                 for is_async in (False, True)
             ),
             messages=self.pace.wants_messages(),
+            paused=None if self.pace.wants_paused() else self.paused,
             known=self._known if self.pace.expects_work() else levels.NONE,
             search=time.monotonic() - self._searched > SEARCH_SECONDS,
         )
@@ -203,7 +208,7 @@ class Taking:
             if loaded.error is not None:
                 self._parking.park(run, loaded.error, where=loaded.where)
             else:
-                if claimed.hold not in (None, dispatch.DELAYED):
+                if claimed.hold == dispatch.BLOCKED:
                     self._parking.let_go_on(run)
                 self._holdings.wake(run)
                 taken.runs.append(run)
@@ -215,7 +220,11 @@ class Taking:
         taken.expired = self._loader.untouched([one for one in claims if one.expired])
         taken.cancelled = self._loader.untouched(cancelled)
         taken.orphaned = self._loader.untouched(orphaned)
-        for run in (*taken.expired, *taken.cancelled, *taken.orphaned):
+        ending = {*orphaned, *cancelled}
+        taken.paused = self._loader.untouched(
+            [one for one in held if one.hold == dispatch.PAUSED and one not in ending]
+        )
+        for run in (*taken.expired, *taken.cancelled, *taken.orphaned, *taken.paused):
             self._holdings.owned[run.claimed.chain_id] = run
         return [one for one in claims if one.chain_id not in self._holdings.owned]
 

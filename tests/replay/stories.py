@@ -105,6 +105,16 @@ def continues(run: Run) -> None:
     run.complete("three")
 
 
+def paused(run: Run) -> None:
+    run.note(events.RunPaused(reason="stocktaking"), after=10)
+    run.note(events.RunResumed())
+    run.complete("first", after=0)
+    run.note(events.RunPaused())
+    run.note(events.RunResumed())
+    run.signal("word", "go")
+    run.complete("last")
+
+
 def patched(run: Run) -> None:
     run.complete("first")
     for label in ("left 0", "right 0", "right 1", "left 1"):
@@ -212,6 +222,7 @@ STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
     "updated": (updated, ()),
     "update_cut_short": (update_cut_short, ()),
     "patched": (patched, ()),
+    "paused": (paused, ()),
     "batch": (batch, ()),
     "until": (until, ()),
     "saga": (saga, ()),

@@ -183,6 +183,16 @@ async def continues(ctx: Context, number: int) -> None:
 
 
 @_workflow
+async def paused(ctx: Context) -> list[str]:
+    """A condition that time makes true, which no pause may make it notice."""
+    began = ctx.now()
+    waits = asyncio.create_task(ctx.wait_until(lambda: ctx.now() - began > timedelta(seconds=3)))
+    seen = [await ctx.activity(WORK, "first"), await ctx.wait_signal("word")]
+    await waits
+    return [*seen, await ctx.activity(WORK, "last")]
+
+
+@_workflow
 async def patched(ctx: Context) -> list[str]:
     seen = [await ctx.activity(WORK, "first")]
     for number in range(2):

@@ -117,6 +117,14 @@ class Run:
     def cancel(self, reason: str = "", *, after: float = 1) -> Drain:
         return self.apply(events.CancelRequested(reason=reason), after=after)
 
+    def note(self, event: Event, *, after: float = 1) -> None:
+        """Something that the code does not learn of is written from outside; the run goes on in a fresh instance."""
+        self.time += timedelta(seconds=after)
+        self.history.append(Recorded(len(self.history) + 1, self.time, event))
+        self.ends.append(len(self.history))
+        self.instance.evict()
+        self.instance = self.replay()
+
     def apply(self, event: Event, *, after: float = 1) -> Drain:
         assert self.instance.accepts(event), f"{event} is not accepted"
         self.time += timedelta(seconds=after)
@@ -220,7 +228,12 @@ def continued(definition: WorkflowDefinition[..., Any], history: list[Recorded],
     if drain is not None:
         written += recorded_commands(drain)
     for item in history[end:]:
-        if item.event.is_input:
+        if isinstance(item.event, events.NOTES):
+            written.append(item)
+            instance.evict()
+            instance = Instance(definition, INFO)
+            instance.replay(written)
+        elif item.event.is_input:
             assert instance.accepts(item.event)
             drain = instance.apply(item.event, item.time)
             written.append(Recorded(drain.input_sequence, drain.time, drain.input))
