@@ -12,6 +12,8 @@ from typing import Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack,
 
 from django_durable.definitions import function as functions
 from django_durable.definitions import options as checks
+from django_durable.definitions import polling
+from django_durable.definitions.polling import Polling
 from django_durable.definitions.retry import Retry
 from django_durable.exceptions import DefinitionError
 from django_durable.payloads.payload import Payload
@@ -153,6 +155,20 @@ class ActivityDefinition(Generic[P, R]):
         checks.check_text(changed._name, what="The name of an activity")
         _check_options(changed)
         return changed
+
+    def polling(
+        self,
+        *,
+        until: Callable[[R], Any],
+        every: timedelta | float,
+        attempts: int | None = None,
+        timeout: timedelta | float | None = None,
+    ) -> Polling[P, R]:
+        """For ``ctx.poll()``: call it every so often until ``until(result)`` is true.
+
+        At most ``attempts`` times, for at most ``timeout``. Raises ``DefinitionError`` for what could not work.
+        """
+        return polling.polling(self, until=until, every=every, attempts=attempts, timeout=timeout)
 
     def encode_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         """Store a call's arguments. Raises ``TypeError`` for a wrong call, ``PayloadError`` for a wrong value."""

@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from django_durable.definitions.activity import ActivityDefinition
+from django_durable.definitions.polling import Polling
 from django_durable.engine import lines
 from django_durable.engine.commands import CancelActivity, ScheduleActivity
 from django_durable.engine.loop import DeterministicLoop
@@ -36,12 +37,18 @@ class Activities:
 
     # What the workflow does
 
-    def call(self, definition: ActivityDefinition[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def call(
+        self,
+        definition: ActivityDefinition[Any, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        polling: Polling[Any, Any] | None = None,
+    ) -> Call:
         """A coroutine that runs the activity. It is kept until it starts, so that it is not collected anywhere."""
         self._loop.gate()
         self._calls += 1
         where = lines.here() if self._recorder.replaying else ""
-        coroutine = self._call(self._calls, definition, args, kwargs, where)
+        coroutine = self._call(self._calls, definition, args, kwargs, where, polling)
         self._unstarted[self._calls] = definition, coroutine
         return coroutine
 
@@ -52,11 +59,12 @@ class Activities:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         where: str,
+        polling: Polling[Any, Any] | None,
     ) -> Any:
         if self._loop.evicted:
             await self._loop.create_future()
         self._unstarted.pop(ordinal, None)
-        pending = self._schedule(definition, args, kwargs, where)
+        pending = self._schedule(definition, args, kwargs, where, polling)
         try:
             return await pending.future
         except asyncio.CancelledError:
@@ -64,11 +72,16 @@ class Activities:
             raise
 
     def _schedule(
-        self, definition: ActivityDefinition[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], where: str
+        self,
+        definition: ActivityDefinition[Any, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        where: str,
+        polling: Polling[Any, Any] | None,
     ) -> Pending:
         self._recorder.check()
         payload = definition.encode_input(args, kwargs)
-        command = ScheduleActivity(definition=definition, input=payload, where=where)
+        command = ScheduleActivity(definition=definition, input=payload, where=where, polling=polling)
         # Nobody but the task ever sees this future, so it needs no hash of ours, and asyncio has a shorter way for it.
         pending = Pending(command, asyncio.Future(loop=self._loop), self._loop.now)
         pending.ticket = self._recorder.issue(command, pending)

@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from django_durable.definitions.activity import ActivityDefinition
+from django_durable.definitions.polling import Polling
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.history import events
 from django_durable.history.failures import Failure
@@ -39,6 +40,7 @@ class ScheduleActivity(Command):
     definition: ActivityDefinition[Any, Any]  # carries the options, which are the code's of today
     input: Payload
     key: str = ""
+    polling: Polling[Any, Any] | None = None
 
     def matches(self, event: events.Event) -> bool:
         return (

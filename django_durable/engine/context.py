@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, NoReturn, ParamSpec, TypeVar, overload
 
 from django_durable.definitions.activity import ActivityDefinition
+from django_durable.definitions.polling import Polling
 from django_durable.definitions.signal import SignalDefinition
 from django_durable.definitions.update import UpdateDefinition
 from django_durable.definitions.workflow import WorkflowDefinition
@@ -77,6 +78,16 @@ class Context:
         """Any other workflow, by its id, to send it signals or to cancel it."""
         self._state.loop.gate()
         return ExternalWorkflow(self._state.externals, workflow_id)
+
+    def poll(self, polling: Polling[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        """Look again and again: ``await ctx.poll(parcel_state.polling(until=is_there, every=60), 7)``.
+
+        Gives the result that ``until`` is satisfied with. The history does not grow with each look. Raises
+        ``ActivityError`` if a look fails for good, and with ``timeout == "poll"`` if all looks were in vain.
+        """
+        if not isinstance(polling, Polling):
+            raise DefinitionError(f"ctx.poll() needs what activity.polling(...) gives, not {polling!r}.")
+        return self._state.activities.call(polling.definition, args, kwargs, polling)
 
     @overload
     def callback(

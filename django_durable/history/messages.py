@@ -40,6 +40,7 @@ class ActivityResult(msgspec.Struct, frozen=True, kw_only=True, tag="activity", 
     attempts: int = 1
     timeout: str | None = None
     interrupted: bool = False
+    looks: int = 0  # of ctx.poll() that were made before the one whose outcome it is
 
 
 class ChildStart(msgspec.Struct, frozen=True, kw_only=True, tag="child_start", omit_defaults=True):
@@ -89,6 +90,11 @@ def stopped(key: str, *, attempts: int = 0) -> ActivityResult:
     """The outcome of an activity that was asked to stop and did not run."""
     failure = Failure(type="CancelledError", message="The activity was cancelled.", non_retryable=True)
     return ActivityResult(key=key, failure=failure, attempts=attempts)
+
+
+def with_looks(outcome: ActivityResult, looks: int) -> ActivityResult:
+    """The same outcome after so many looks of ``ctx.poll()`` before."""
+    return msgspec.structs.replace(outcome, looks=looks) if looks else outcome
 
 
 def with_attempts(outcome: ActivityResult, attempts: int) -> ActivityResult:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 import msgspec
 
 from django_durable import instrumentation
-from django_durable.engine import commands, continuing
+from django_durable.engine import commands, continuing, polls
 from django_durable.engine.drain import Drain
+from django_durable.engine.pending import Pending
 from django_durable.exceptions import DurableError
 from django_durable.history import codec, events, messages
 from django_durable.history.failures import Failure
@@ -82,8 +83,19 @@ class Drainer:
         if not run.instance.accepts(following.event):
             return  # overtaken by what came before it: consumed without an event
         with self._watchdog.watching(run):
-            drain = run.instance.apply(following.event, now)
-        self.record(run, drain)
+            pending = run.instance.activities.get(getattr(following.event, "activity", 0))
+            event = polls.judge(pending, following.event, following.looks, now)
+            drain = run.instance.apply(event, now) if not isinstance(event, polls.Again) else None
+        if drain is not None:
+            self.record(run, drain)
+        elif pending is not None and isinstance(event, polls.Again):
+            self._look_again(run, pending, event.delay, looks=following.looks + 1)
+
+    def _look_again(self, run: OwnedRun, pending: Pending, delay: timedelta, *, looks: int) -> None:
+        """What a look has found did not do: its outcome is consumed without an event, and the next one is due."""
+        job = self.new_job(run, pending.command, pending.scheduled_at)
+        job.looks = looks
+        run.draft.spilled.append(unstarted_task(job, run.claimed.queue)._replace(delay=delay))
 
     def _refuse(self, run: OwnedRun, update: events.UpdateAccepted) -> bool:
         """Whether the workflow refuses an update; then only its reply is written."""
@@ -176,7 +188,10 @@ class Drainer:
 
     def new_job(self, run: OwnedRun, command: commands.ScheduleActivity, scheduled_at: datetime) -> Job:
         """The first attempt of an activity that this worker executes as the owner of its run."""
-        limit = command.definition.options.schedule_to_close
+        limits = [command.definition.options.schedule_to_close]
+        if command.polling is not None:
+            limits.append(command.polling.timeout)
+        limit = min((one for one in limits if one is not None), default=None)
         return Job(
             definition=command.definition,
             input=command.input,
@@ -316,7 +331,8 @@ def input_of(run: OwnedRun, waiting: inbox.Waiting) -> Input | None:
         case messages.Cancel():
             return Input(events.CancelRequested(reason=message.reason), waiting.id)
         case messages.ActivityResult():
-            return Input(outcome_event(run.sequence_of(message.key) or 0, message), waiting.id)
+            outcome = outcome_event(run.sequence_of(message.key) or 0, message)
+            return Input(outcome, waiting.id, looks=message.looks)
         case messages.ChildStart() | messages.ChildResult():
             return Input(offspring.event_of(run.child_of(message.key) or 0, message), waiting.id)
         case messages.ExternalResult():

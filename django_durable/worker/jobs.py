@@ -42,6 +42,7 @@ class Job:
     interruptions: int = 0
     held: tasks.Held | None = None
     headers: Payload | None = None  # what surrounded the start of its run
+    looks: int = 0  # of ctx.poll() that were made before this one
     expires_at: datetime | None = None  # when schedule_to_close passes, by the database's clock
     last_details: Payload | None = None  # of the last heartbeat of an attempt before
     details: Payload | None = None  # of this attempt's last heartbeat

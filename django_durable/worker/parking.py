@@ -203,13 +203,14 @@ def _outcome_message(run: OwnedRun, one: Input) -> messages.ActivityResult | Non
         return None
     key = _key_of(run, one)
     if isinstance(event, events.ActivityCompleted):
-        return messages.ActivityResult(key=key, result=event.result, attempts=event.attempts)
+        return messages.ActivityResult(key=key, result=event.result, attempts=event.attempts, looks=one.looks)
     return messages.ActivityResult(
         key=key,
         failure=event.failure,
         attempts=event.attempts,
         timeout=event.timeout,
         interrupted=event.interrupted,
+        looks=one.looks,
     )
 
 

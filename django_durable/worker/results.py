@@ -68,7 +68,9 @@ class Results:
             self._again(finished, run, finished.retry_after)
         elif run is not None and job.sequence in run.instance.activities:
             event = draining.outcome_event(job.sequence, message_of(finished))
-            run.inputs.append(Input(event, held=job.held, settles=job.key if settles(finished) else None))
+            run.inputs.append(
+                Input(event, held=job.held, settles=job.key if settles(finished) else None, looks=job.looks)
+            )
         elif job.held is not None:
             self._holdings.reports[job.held] = delivery.Report(
                 held=job.held, outcome=message_of(finished), settles=settles(finished)
@@ -117,6 +119,7 @@ def message_of(finished: Finished) -> messages.ActivityResult:
         failure=finished.failure,
         attempts=finished.job.failures,
         timeout=finished.timeout,
+        looks=finished.job.looks,
     )
 
 

@@ -23,6 +23,7 @@ class StoredOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """What a call changed of its activity's options; exception classes are kept by name."""
 
     name: str
+    looks: int = 0
     start_to_close: float | None = None
     schedule_to_start: float | None = None
     schedule_to_close: float | None = None
@@ -43,14 +44,15 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(StoredOptions)
 
 
-def dump_options(definition: ActivityDefinition[Any, Any]) -> str:
-    """The options that differ from the registered definition's, or "" if none does."""
+def dump_options(definition: ActivityDefinition[Any, Any], *, looks: int = 0) -> str:
+    """The options that differ from the registered definition's, or "" if none does. ``looks``: of ``ctx.poll()``."""
     options = definition.options
-    if definition.name == definition.registered_name and definition.declared_options == options:
+    if not looks and definition.name == definition.registered_name and definition.declared_options == options:
         return ""
     retry = options.retry
     stored = StoredOptions(
         name=definition.name,
+        looks=looks,
         **{name: _seconds(getattr(options, name)) for name in TIMEOUTS},
         cancellation=options.cancellation,
         atomic=options.atomic,
@@ -64,6 +66,11 @@ def dump_options(definition: ActivityDefinition[Any, Any]) -> str:
         non_retryable=tuple(map(_name, retry.non_retryable)),
     )
     return _encoder.encode(stored).decode()
+
+
+def looks_of(text: str) -> int:
+    """How many looks of ``ctx.poll()`` were made before this one."""
+    return _decoder.decode(text).looks if text else 0
 
 
 def load_options(name: str, text: str) -> ActivityDefinition[Any, Any]:
@@ -159,7 +166,7 @@ def task_of(
         queue=options.queue or queue,
         priority=options.priority,
         input=payload.dump(job.input),
-        options=dump_options(job.definition),
+        options=dump_options(job.definition, looks=job.looks),
         start_to_close=options.start_to_close,
         attempt=job.attempt,
         interruptions=job.interruptions,

@@ -243,3 +243,60 @@ async def cancels(ctx: Context, how: Any, name: str, key: str, queue: str | None
 @durable.activity
 def count_ends(key: str) -> int:
     return Entry.objects.filter(kind__in=("ended", "cancelled"), key=key).count()
+
+
+def is_five(value: int) -> bool:
+    return value >= 5
+
+
+def is_broken(value: int) -> bool:
+    raise LookupError(f"cannot judge {value}")
+
+
+@durable.activity(retry=FAST)
+def look(key: str, queue: str | None = None) -> int:
+    """How often it was looked, this time included."""
+    note("look", key)
+    return Entry.objects.filter(kind="look", key=key).count()
+
+
+@durable.activity(retry=FAST)
+def look_and_fail(key: str) -> int:
+    """Every second attempt fails."""
+    note("look", key)
+    if durable.current_activity().attempt == 1:
+        raise ConnectionError("try again")
+    return Entry.objects.filter(kind="look", key=key).count()
+
+
+UNTIL = {"five": is_five, "broken": is_broken, "never": lambda value: False}
+
+
+@durable.workflow
+async def polls(
+    ctx: Context,
+    key: str,
+    until: str = "five",
+    every: float = 0.05,
+    attempts: int | None = None,
+    timeout: float | None = None,
+    name: str = "flows.look",
+    queue: str | None = None,
+) -> Any:
+    activity = durable.activity_named(name)
+    called = activity.using(queue=queue) if queue else activity
+    polling = called.polling(until=UNTIL[until], every=every, attempts=attempts, timeout=timeout)
+    try:
+        return await ctx.poll(polling, key)
+    except ActivityError as error:
+        return describe(error)
+
+
+@durable.activity
+def look_or_die(key: str) -> int:
+    """The third look takes its process along."""
+    note("look", key)
+    looks = Entry.objects.filter(kind="look", key=key).count()
+    if looks == 3:
+        os._exit(9)
+    return looks
