@@ -451,7 +451,7 @@ class Durable:
         return definition
 
     def _declare_activity(self, options: dict[str, Any], function: Any) -> ActivityDefinition[..., Any]:
-        checks.check_names(options, known=activities.KNOWN, later=activities.LATER, owner="@durable.activity")
+        checks.check_names(options, known=activities.KNOWN, owner="@durable.activity")
         given = dict(options)
         name = given.pop("name", None)
         definition: ActivityDefinition[..., Any] = ActivityDefinition(

@@ -9,7 +9,7 @@ from django.core.checks import register
 from django.core.signals import request_started, setting_changed
 from django.utils.module_loading import autodiscover_modules
 
-from django_durable import checks, conf, instrumentation
+from django_durable import checks, conf, django_tasks, instrumentation
 from django_durable.definitions.registry import MODULES, registry
 from django_durable.engine import callbacks
 from django_durable.payloads import limits
@@ -34,7 +34,9 @@ class DurableConfig(AppConfig):
         request_started.connect(embedded.start_if_configured, dispatch_uid="durable.embedded")
         instrumentation.run_started.connect(embedded.start_if_configured, dispatch_uid="durable.embedded")
         registry.label_with(_label_of)
+        registry.adapt_with(django_tasks.as_activity)
         autodiscover_modules(*MODULES)
+        django_tasks.discover()
 
 
 def _limits() -> limits.Limits:

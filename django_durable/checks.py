@@ -237,6 +237,7 @@ EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "QUEUES": ('a list of names, such as ["default"]', _are_names),
     "CONCURRENCY": _COUNT,
     "ASYNC_CONCURRENCY": _COUNT,
+    "PROCESS_CONCURRENCY": ("None, or a whole number of at least 1", lambda value: value is None or _is_count(value)),
     "LEASE_SECONDS": ("a number of seconds of at least 1", lambda value: _is_positive(value) and value >= 1),
     "INSTANCE_CACHE_SIZE": ("a whole number of at least 0", lambda value: _is_count(value, least=0)),
     "LINGER_SECONDS": ("a number of seconds of at least 0", lambda value: value == 0 or _is_positive(value)),

@@ -23,6 +23,8 @@ class Settings:
     """Activities that one worker process runs at a time in threads."""
     ASYNC_CONCURRENCY: int = 256
     """``async def`` activities that one worker process runs at a time on its event loop."""
+    PROCESS_CONCURRENCY: int | None = None
+    """``executor="process"`` activities that one worker runs at a time, each in a process; None: one for each CPU."""
     LEASE_SECONDS: float = 15.0
     """A worker whose heartbeat is older than this may be declared dead by another one."""
     INSTANCE_CACHE_SIZE: int = 1_000

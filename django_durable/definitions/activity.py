@@ -24,9 +24,9 @@ R = TypeVar("R")
 
 ActivityCancellation = Literal["try", "wait", "abandon"]
 
-LATER = {
-    "executor": "Leave it out: sync functions run in threads, async ones on the worker's event loop.",
-}
+Executor = Literal["thread", "async", "process"]
+EXECUTORS: tuple[Executor, ...] = ("thread", "async", "process")
+THREAD, ASYNC, PROCESS = EXECUTORS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,8 @@ class ActivityOptions:
     """-100 to 100, higher first."""
     label: str = ""
     """The caller's words for people, in the history and the admin."""
+    executor: Executor | None = None
+    """Where it runs: in a thread of the worker, on its event loop, in a process. None: a thread, or the loop."""
 
 
 class ActivityChanges(TypedDict, total=False):
@@ -72,6 +74,7 @@ class ActivityChanges(TypedDict, total=False):
     queue: str | None
     priority: int
     label: str
+    executor: Executor | None
 
 
 TIMEOUTS = ("start_to_close", "schedule_to_start", "schedule_to_close", "heartbeat")
@@ -141,13 +144,18 @@ class ActivityDefinition(Generic[P, R]):
         """Whether it is an ``async def``, so runs on the worker's event loop."""
         return _is_async(self.function)
 
+    @property
+    def executor(self) -> Executor:
+        """Where it runs: as its options say, else as its kind of function needs."""
+        return self.options.executor or (ASYNC if self.is_async else THREAD)
+
     def using(self, **options: Unpack[ActivityChanges]) -> ActivityDefinition[P, R]:
         """A copy with other options; what is not given stays as it is.
 
         Raises ``OptionNotSupported`` for options of a later release, ``DefinitionError`` for unknown or wrong ones.
         """
         given: dict[str, Any] = dict(options)
-        checks.check_names(given, known=KNOWN, later=LATER, owner=f"Activity {self.name}")
+        checks.check_names(given, known=KNOWN, owner=f"Activity {self.name}")
         changed = copy.copy(self)
         _check_predicate(self, given.get("retry"))
         changed._name = given.pop("name", self._name)
@@ -232,4 +240,22 @@ def _check_options(definition: ActivityDefinition[Any, Any]) -> None:
         raise DefinitionError(
             f"{owner} ({definition.place}): atomic=True needs a plain def, because Django's transactions belong to a "
             f"thread. Make it a def, or leave atomic out."
+        )
+    if options.executor is not None:
+        _check_executor(definition, options.executor)
+
+
+def _check_executor(definition: ActivityDefinition[Any, Any], executor: Executor) -> None:
+    owner = f"Activity {definition.name}"
+    checks.check_choice(executor, name="executor", choices=EXECUTORS, owner=owner)
+    if definition.is_async != (executor == ASYNC):
+        kind = "an async def" if definition.is_async else "a def"
+        raise DefinitionError(
+            f"{owner} ({definition.place}) is {kind}, which cannot run with executor={executor!r}. Threads and "
+            f"processes run a def, the worker's event loop an async def."
+        )
+    if executor == PROCESS and definition.options.atomic:
+        raise DefinitionError(
+            f"{owner}: atomic=True runs in a thread of the worker whose claim its transaction proves. Compute in an "
+            f"activity with executor='process', and write what it returns in an atomic one."
         )

@@ -26,6 +26,7 @@ class Registry:
         self._current: dict[str, str] = {}  # of each name the key that plain starts take
         self._activities: dict[str, AnyActivity] = {}
         self._schedules: dict[str, DeclaredSchedule] = {}
+        self._adapter: Callable[[object], AnyActivity | None] = lambda value: None
         self._label_of: Callable[[str], str | None] = lambda module: None
 
     def __iter__(self) -> Iterator[AnyWorkflow | AnyActivity]:
@@ -99,6 +100,14 @@ class Registry:
             f"Workflow {name!r} has no version {version!r} in this process. It has: "
             f"{', '.join(repr(one) for one in versions)}."
         )
+
+    def adapt_with(self, adapter: Callable[[object], AnyActivity | None]) -> None:
+        """Let ``adapter`` make activities of other kinds of objects that projects have, such as Django's tasks."""
+        self._adapter = adapter
+
+    def adapted(self, value: object) -> AnyActivity | None:
+        """``value`` as an activity: itself, or what it can be turned into; None if it is neither."""
+        return value if isinstance(value, ActivityDefinition) else self._adapter(value)
 
     def label_with(self, resolver: Callable[[str], str | None]) -> None:
         """Let ``resolver`` turn a module's path into its app label, where it can."""

@@ -8,10 +8,11 @@ import typing
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, NoReturn, ParamSpec, TypeVar, overload
+from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
 from django_durable.definitions.activity import ActivityDefinition
 from django_durable.definitions.polling import Polling
+from django_durable.definitions.registry import registry
 from django_durable.definitions.signal import SignalDefinition
 from django_durable.definitions.update import UpdateDefinition
 from django_durable.definitions.workflow import WorkflowDefinition
@@ -28,9 +29,20 @@ from django_durable.exceptions import DefinitionError
 from django_durable.payloads import codec
 
 P = ParamSpec("P")
+T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 X = TypeVar("X")
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class DjangoTask(Protocol[P, T_co]):
+    """What ``django.tasks`` makes of a function, as far as types go."""
+
+    @property
+    def func(self) -> Callable[P, T_co]: ...
+
+    @property
+    def queue_name(self) -> str: ...
 
 
 class Context:
@@ -42,17 +54,18 @@ class Context:
         self._state = state
 
     def activity(
-        self, definition: ActivityDefinition[P, T], /, *args: P.args, **kwargs: P.kwargs
+        self, definition: ActivityDefinition[P, T] | DjangoTask[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T]:
-        """Run an activity and return its result.
+        """Run an activity, or a task of Django's, and return its result.
 
         The result is a coroutine: await it, or hand it to ``asyncio.gather`` and its like. Nothing is scheduled
         before it runs. Awaiting it raises ``ActivityError`` if the activity fails for good, ``PayloadError`` if its
         arguments cannot be stored. If it is cancelled, the activity is asked to stop and nobody waits for it.
         """
-        if not isinstance(definition, ActivityDefinition):
+        activity = registry.adapted(definition)
+        if activity is None:
             raise DefinitionError(_not_an_activity(definition))
-        return self._state.activities.call(definition, args, kwargs)
+        return self._state.activities.call(activity, args, kwargs)
 
     async def child_workflow(self, definition: WorkflowDefinition[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run another workflow as a child of this one, and return its result.

@@ -66,6 +66,9 @@ class InlineExecutor:
     def give_up(self, job: Job) -> None:
         job.given_up = True
 
+    def announce_stop(self, job: Job) -> None:
+        """It looks at the job itself."""
+
     def close(self) -> None:
         self._jobs.clear()
 

@@ -43,7 +43,7 @@ class Hands:
         self._executor = InlineExecutor(
             self._finished.append, self._overdue, lambda job: self._engine.beats.note(job), self._open, mocks
         )
-        self._slots = Slots(self._executor, self._executor)
+        self._slots = Slots(threads=self._executor, loop=self._executor, processes=self._executor)
         self._woken = False
         self.worker = leases.register(
             NAME,

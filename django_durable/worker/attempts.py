@@ -23,6 +23,7 @@ from django_durable.definitions import current
 from django_durable.exceptions import ActivityCancelled, ActivityCompletesLater, DurableError, RetryAfter
 from django_durable.history import failures, messages
 from django_durable.payloads import codec, payload
+from django_durable.payloads.payload import Payload
 from django_durable.store import database, flush, outcomes
 from django_durable.worker.jobs import Finished, Job
 
@@ -137,7 +138,7 @@ def _current(job: Job) -> current.CurrentActivity:
         idempotency_key=job.key,
         is_cancelled=lambda: job.given_up,
         is_stopping=lambda: job.stopping,
-        on_heartbeat=partial(_beat, job),
+        on_heartbeat=partial(_tell, job),
         on_token=partial(_token, job),
         heartbeat_details=codec.decode(job.last_details, what="Heartbeat details") if job.last_details else None,
     )
@@ -158,9 +159,16 @@ def _token(job: Job) -> str:
     return tokens.make(job.chain_id, job.key)
 
 
-def _beat(job: Job, details: Any) -> None:
+def _tell(job: Job, details: Any) -> None:
+    stored = None
     if details is not None:
-        job.details = codec.encode(details, what=f"The heartbeat details of activity {job.definition.name}")
+        stored = codec.encode(details, what=f"The heartbeat details of activity {job.definition.name}")
+    beat(job, stored)
+
+
+def beat(job: Job, details: Payload | None) -> None:
+    """The attempt is alive, and has told ``details`` or nothing new."""
+    job.details = details or job.details
     job.beat_at = time.monotonic()
     if job.pulse is not None:
         job.pulse.beat(job)

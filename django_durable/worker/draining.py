@@ -184,7 +184,7 @@ class Drainer:
         if self.stopping or options.priority or options.queue not in (None, run.claimed.queue):
             return False
         share = LOCAL_SHARE if self.spilled_waits else 1.0
-        return self._slots.take(is_async=command.definition.is_async, share=share)
+        return self._slots.take(kind=command.definition.executor, share=share)
 
     def new_job(self, run: OwnedRun, command: commands.ScheduleActivity, scheduled_at: datetime) -> Job:
         """The first attempt of an activity that this worker executes as the owner of its run."""
@@ -209,7 +209,7 @@ class Drainer:
         self._note(run, command, command.event(), drain)
         waiting = {task.key for task in (*run.side, *run.draft.spilled)} | {job.key for job in run.draft.local}
         for job in run.draft.forget(command.key):
-            self._slots.give_back(is_async=job.definition.is_async)
+            self._slots.give_back(kind=job.definition.executor)
         run.side = [task for task in run.side if task.key != command.key]
         if not command.wait:
             run.draft.cancelled.append((command.key, command.atomic))

@@ -408,7 +408,7 @@ class Engine:
     def _ended(self, run: OwnedRun, draft: Draft, status: Status | None) -> None:
         """Nothing of the run stays here. ``status`` None: it goes on elsewhere, or was ended by somebody else."""
         for job in draft.local:
-            self._slots.give_back(is_async=job.definition.is_async)
+            self._slots.give_back(kind=job.definition.executor)
         for job in run.running.values():
             if not job.is_abandoned:
                 self._slots.give_up(job)
@@ -448,7 +448,7 @@ class Engine:
         draft, run.draft = run.draft, Draft()
         run.stale = True  # its instance has seen what was not written, whatever becomes of the next steps
         for job in draft.local:
-            self._slots.give_back(is_async=job.definition.is_async)
+            self._slots.give_back(kind=job.definition.executor)
         run.tries += 1
         self.parking.prepare_again(run, draft, result)
         if not self.parking.still_ours(run):
@@ -514,7 +514,7 @@ class Engine:
         """Stop taking, and hand over what is owned: running activities go on here as task rows."""
         self.draining = self._drainer.stopping = True
         for job in self.holdings.jobs:
-            job.stopping = True
+            self._slots.announce_stop(job)
         self.parking.hand_over(list(self.holdings.owned.values()))
         for run in self.holdings.owned.values():
             if not run.inputs and not run.wants_write and not run.running:
@@ -526,7 +526,7 @@ class Engine:
         for run in self.holdings.owned.values():
             run.instance.evict()
             for job in run.draft.local:
-                self._slots.give_back(is_async=job.definition.is_async)
+                self._slots.give_back(kind=job.definition.executor)
         for job in self.holdings.jobs:
             job.given_up = True
         self._cache.clear()

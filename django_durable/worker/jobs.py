@@ -103,8 +103,9 @@ class Job:
 class Finished:
     """How an attempt ended: with a result, or with a failure that is tried again after ``retry_after`` or final.
 
-    ``later``: its outcome will come by token. ``lost``: an atomic attempt that was not allowed to commit, because
-    somebody else has decided.
+    ``interrupted``: its process died, and it is not to be tried again. ``later``: its outcome will come by token.
+    ``lost``: nobody waits for it any more, or an atomic attempt was not allowed to commit, because somebody else has
+    decided.
     """
 
     job: Job
@@ -112,5 +113,6 @@ class Finished:
     failure: Failure | None = None
     retry_after: timedelta | None = None
     timeout: str | None = None
+    interrupted: bool = False
     lost: bool = False
     later: bool = False

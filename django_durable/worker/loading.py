@@ -71,7 +71,7 @@ class Loader:
         """Nobody will ever know these: the database went away while they were loaded."""
         for run in owned:
             for job in run.draft.local:
-                self._slots.give_back(is_async=job.definition.is_async)
+                self._slots.give_back(kind=job.definition.executor)
             run.instance.evict()
 
     def untouched(self, claims: Sequence[dispatch.Claimed]) -> list[OwnedRun]:
@@ -174,7 +174,7 @@ class Loader:
         if pending.stopping:
             run.inputs.append(Input(draining.outcome_event(command.sequence, messages.stopped(command.key))))
         elif not died:
-            if self._slots.take(is_async=command.definition.is_async):
+            if self._slots.take(kind=command.definition.executor):
                 run.draft.local.append(job)
             else:
                 run.side.append(draining.unstarted_task(job, run.claimed.queue))

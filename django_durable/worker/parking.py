@@ -191,7 +191,7 @@ class Parking:
 
     def _drop_draft(self, run: OwnedRun) -> None:
         for job in run.draft.local:
-            self._slots.give_back(is_async=job.definition.is_async)
+            self._slots.give_back(kind=job.definition.executor)
         run.draft = Draft()
         run.inputs.clear()
 

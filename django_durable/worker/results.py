@@ -8,6 +8,7 @@ from datetime import timedelta
 import msgspec
 
 from django_durable import instrumentation
+from django_durable.definitions.activity import THREAD
 from django_durable.history import messages
 from django_durable.payloads import payload
 from django_durable.store import delivery
@@ -32,9 +33,9 @@ class Results:
         job = finished.job
         self.count += 1
         self._holdings.jobs.discard(job)
-        self._slots.give_back(is_async=job.definition.is_async)
+        self._slots.give_back(kind=job.definition.executor)
         if job.timed_out:
-            self._slots.lost -= 0 if job.definition.is_async else 1
+            self._slots.lost -= int(job.definition.executor == THREAD)
         elif job.worker == self._worker:  # else it was begun under an id that has been declared dead
             self.conclude(finished)
 
@@ -43,7 +44,7 @@ class Results:
         if job not in self._holdings.jobs or job.timed_out:
             return
         job.timed_out = True
-        self._slots.lost += 0 if job.definition.is_async else 1
+        self._slots.lost += int(job.definition.executor == THREAD)
         self._slots.give_up(job)
         failure = timeouts.failure(job.definition.name, timeout, timeouts.limit_of(job.definition, timeout))
         delay = None if timeout == timeouts.LAST else attempts.retry_delay(job, TimeoutError(failure.message))
@@ -56,8 +57,10 @@ class Results:
         if run is not None:
             run.running.pop(job.sequence, None)
             self._holdings.wake(run)
-        if finished.lost:
+        if finished.lost and not job.given_up:
             return
+        if finished.lost:  # it was given up before it began, or killed: whoever waits for that must hear of it
+            finished = attempts.cancelled(job)
         if finished.later:
             if job.held is not None:
                 self._holdings.reports[job.held] = delivery.Report(held=job.held, later=True)
@@ -120,6 +123,7 @@ def message_of(finished: Finished) -> messages.ActivityResult:
         attempts=finished.job.failures,
         timeout=finished.timeout,
         looks=finished.job.looks,
+        interrupted=finished.interrupted,
     )
 
 

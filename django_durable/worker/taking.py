@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from django_durable.definitions.activity import EXECUTORS
 from django_durable.payloads import payload
 from django_durable.store import clock, dispatch, levels, look, outcomes, tasks
 from django_durable.worker import attempts, task_rows
@@ -136,7 +137,7 @@ class Taking:
 
     def _give_back_slots(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
-            self._slots.give_back(is_async=job.definition.is_async)
+            self._slots.give_back(kind=job.definition.executor)
 
     def _wanted(self) -> look.Wanted:
         alone = not self._holdings.owned and not self._holdings.jobs
@@ -151,10 +152,10 @@ class Taking:
             suspects=1 if (alone or waited) and not self._suspect else 0,
             activities=tuple(
                 (
-                    self._serving.names(is_async=is_async),
-                    0 if nothing_else else max(0, self._slots.free(is_async=is_async)),
+                    self._serving.names(kind=kind),
+                    0 if nothing_else else max(0, self._slots.free(kind=kind)),
                 )
-                for is_async in (False, True)
+                for kind in EXECUTORS
             ),
             messages=self.pace.wants_messages(),
             paused=None if self.pace.wants_paused() else self.paused,
@@ -242,7 +243,7 @@ class Taking:
                 self._results.conclude(Finished(job=job, result=payload.load(outcome.result)))
             elif job.held in stopping:
                 self._results.conclude(attempts.cancelled(job))
-            elif self._slots.take(is_async=job.definition.is_async):
+            elif self._slots.take(kind=job.definition.executor):
                 taken.jobs.append(job)
             elif job.held is not None:
                 tasks.give_back(job.held)

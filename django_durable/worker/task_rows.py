@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from django_durable.definitions.activity import TIMEOUTS, ActivityCancellation, ActivityDefinition
+from django_durable.definitions.activity import TIMEOUTS, ActivityCancellation, ActivityDefinition, Executor
 from django_durable.definitions.registry import registry
 from django_durable.definitions.retry import Retry
 from django_durable.engine import commands
@@ -31,6 +31,7 @@ class StoredOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     cancellation: ActivityCancellation = "try"
     atomic: bool = False
     at_most_once: bool = False
+    executor: Executor | None = None
     max_attempts: int | None = None
     initial_interval: float = 0.0
     backoff: float = 1.0
@@ -57,6 +58,7 @@ def dump_options(definition: ActivityDefinition[Any, Any], *, looks: int = 0) ->
         cancellation=options.cancellation,
         atomic=options.atomic,
         at_most_once=options.at_most_once,
+        executor=options.executor,
         max_attempts=retry.max_attempts,
         initial_interval=retry.initial_interval.total_seconds(),
         backoff=retry.backoff,
@@ -102,6 +104,7 @@ def load_options(name: str, text: str) -> ActivityDefinition[Any, Any]:
         cancellation=stored.cancellation,
         atomic=stored.atomic,
         at_most_once=stored.at_most_once,
+        executor=stored.executor,
     )
 
 

@@ -25,6 +25,7 @@ from django_durable.worker.instances import InstanceCache
 from django_durable.worker.jobs import Finished
 from django_durable.worker.maintenance import Maintenance
 from django_durable.worker.pace import Pace
+from django_durable.worker.processes import ProcessExecutor
 from django_durable.worker.serving import Serving
 from django_durable.worker.watchdog import Watchdog
 
@@ -66,7 +67,11 @@ class Worker:
         self._drain_until = 0.0
         self._serving = Serving.everything(self.queues)
         threads = ThreadExecutor(concurrency or settings.CONCURRENCY, self._report)
-        self._slots = Slots(threads, AsyncExecutor(settings.ASYNC_CONCURRENCY, self._report))
+        self._slots = Slots(
+            threads=threads,
+            loop=AsyncExecutor(settings.ASYNC_CONCURRENCY, self._report),
+            processes=ProcessExecutor(settings.PROCESS_CONCURRENCY or os.cpu_count() or 1, self._report),
+        )
         self._finished: deque[Finished] = deque()  # outlives engines: each holds a slot until it is collected
         self._watchdog = Watchdog()
         self._cache = InstanceCache()

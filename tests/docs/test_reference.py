@@ -88,13 +88,6 @@ def test_every_option_of_a_workflow_is_listed():
     }
 
 
-@pytest.mark.parametrize(("page", "later"), [("activities.md", activity.LATER)], ids=["activity"])
-def test_every_option_of_a_later_release_is_named(page, later):
-    text = (pages.DOCS / page).read_text(encoding="utf-8")
-    (sentence,) = re.findall(r"([^.|]*belongs? to\s+later releases\s+and\s+raise)", text)
-    assert set(re.findall(r"`(\w+)`", sentence)) >= set(later)
-
-
 def test_everything_on_the_context_is_listed():
     assert names("workflows.md", under="## The context") == public(Context)
 

@@ -19,7 +19,7 @@ def seen() -> Seen:
 
 
 @durable.activity(retry=Retry(max_attempts=2, initial_interval=timedelta(0)))
-def look_at_the_second_attempt() -> Seen:
+def look_later() -> Seen:
     """Through a task row."""
     if durable.current_activity().attempt == 1:
         raise ConnectionError("once more")
@@ -27,7 +27,7 @@ def look_at_the_second_attempt() -> Seen:
 
 
 @durable.activity
-def look() -> Seen:
+def look_around() -> Seen:
     found = seen()
     translation.activate("fr")  # left behind, if the context were the thread's own
     timezone.activate("Asia/Tokyo")
@@ -48,7 +48,7 @@ async def look_async() -> list[Seen]:
 @durable.workflow
 async def looks(ctx: Context, deeper: int = 0, again: bool = False) -> list[Seen]:
     """What its activities see, and those of its children and of the run after it."""
-    found = [await ctx.activity(activity) for activity in (look, look_at_the_second_attempt, look_atomically)]
+    found = [await ctx.activity(activity) for activity in (look_around, look_later, look_atomically)]
     found = [*found, *await ctx.activity(look_async)]
     if deeper:
         found = [*found, *await ctx.child_workflow(looks, deeper - 1)]
@@ -61,7 +61,7 @@ async def looks(ctx: Context, deeper: int = 0, again: bool = False) -> list[Seen
 async def looks_at_its_second_attempt(ctx: Context) -> Seen:
     if ctx.info.attempt == 1:
         raise ConnectionError("once more")
-    return await ctx.activity(look)
+    return await ctx.activity(look_around)
 
 
 @durable.activity
@@ -77,7 +77,7 @@ async def starts_another(ctx: Context) -> str:
 @durable.workflow
 async def tells_why(ctx: Context) -> str:
     try:
-        await ctx.activity(look.using(retry=Retry(max_attempts=1)))
+        await ctx.activity(look_around.using(retry=Retry(max_attempts=1)))
     except ActivityError as error:
         return error.type
     return "nothing"

@@ -19,7 +19,7 @@ from django_durable import (
     RetryAfter,
     durable,
 )
-from tests.flows import activities, lasting, sagas, showing  # noqa: F401
+from tests.flows import activities, computing, errands, lasting, sagas, showing, surroundings  # noqa: F401
 
 approved = durable.signal("approved", str)
 

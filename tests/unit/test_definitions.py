@@ -15,7 +15,6 @@ import pytest
 
 from django_durable import Context, Retry
 from django_durable.api import Durable
-from django_durable.definitions.activity import LATER as LATER_ACTIVITY_OPTIONS
 from django_durable.definitions.activity import ActivityDefinition, ActivityOptions
 from django_durable.definitions.registry import Registry
 from django_durable.definitions.workflow import WorkflowCall, WorkflowDefinition, WorkflowOptions
@@ -201,15 +200,6 @@ def test_using_gives_a_configured_copy_and_accumulates() -> None:
     started = process.using(workflow_id="order-1").using(on_conflict="use_existing")
     assert started.options == WorkflowOptions(workflow_id="order-1", on_conflict="use_existing")
     assert process.options.workflow_id is None
-
-
-@pytest.mark.parametrize("option", sorted(LATER_ACTIVITY_OPTIONS))
-def test_activity_options_of_later_releases_are_refused_by_name(option: str) -> None:
-    options: dict[str, Any] = {option: None}
-    with pytest.raises(OptionNotSupported, match=f"'{option}'"):
-        charge.using(**options)
-    with pytest.raises(OptionNotSupported, match=f"'{option}'"):
-        durable.activity(**options)(plain)
 
 
 @pytest.mark.parametrize(
