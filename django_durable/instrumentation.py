@@ -49,7 +49,7 @@ engine_lagging = Signal()
 """The engine thread runs late. ``worker``, ``seconds`` behind."""
 
 flush_done = Signal()
-"""A group commit is through. ``worker``, ``runs``, ``events``, ``seconds``."""
+"""A group commit is through. ``worker``, ``runs`` and ``events`` that are written, ``seconds``."""
 
 
 def send(signal: Signal, **named: Any) -> None:

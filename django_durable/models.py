@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import Q
 
 from django_durable import querysets
+from django_durable.history.replies import State
 from django_durable.history.status import Status
 
 
@@ -28,6 +29,7 @@ class WorkflowRun(models.Model):
     result = models.TextField(null=True)
     failure = models.TextField(null=True)
     blocked = models.TextField(null=True, help_text="Why the run is blocked.")
+    lingering = models.TextField(null=True, help_text="Handlers that it waits for, and signals that nobody has taken.")
     label = models.CharField(max_length=255, default="", db_default="", help_text="The caller's words for people.")
     progress = models.TextField(null=True, help_text="What the run says it is doing.")
     headers = models.TextField(null=True, help_text="What surrounds the run: language, time zone, actor, trace.")
@@ -62,6 +64,11 @@ class WorkflowRun(models.Model):
                 fields=["parent_chain_id", "parent_key"],
                 name="durable_run_parent",
                 condition=Q(parent_chain_id__isnull=False),
+            ),
+            models.Index(
+                fields=["parent_chain_id"],
+                name="durable_run_open_child",
+                condition=Q(parent_chain_id__isnull=False, open_workflow_id__isnull=False),
             ),
             models.Index(
                 fields=["subject_type", "subject_id", "-created_at"],
@@ -167,7 +174,10 @@ class ActivityTask(models.Model):
     interruptions = models.SmallIntegerField(default=0)
     due_at = models.DateTimeField()
     start_to_close = models.DurationField(null=True, help_text="How long an attempt may take.")
-    deadline = models.DateTimeField(null=True)
+    deadline = models.DateTimeField(null=True, help_text="When the running attempt is overdue unless it tells more.")
+    attempt_ends_at = models.DateTimeField(
+        null=True, help_text="When the start_to_close of the running attempt passes."
+    )
     worker = models.BigIntegerField(null=True)
     failure = models.TextField(null=True, help_text="Of the latest failed attempt.")
     start_before = models.DateTimeField(null=True, help_text="schedule_to_start: fails if nobody has begun it by then.")
@@ -226,11 +236,17 @@ class Update(models.Model):
     update_id = models.CharField(max_length=255, help_text="The caller's, or one made for it: it arrives once.")
     run_id = models.UUIDField(null=True, help_text="The run that took it.")
     name = models.CharField(max_length=255)
-    state = models.CharField(max_length=10, help_text="sent, accepted, completed, rejected or failed")
+    state = models.CharField(max_length=10, choices=[(state.value, state.value) for state in State])
     result = models.TextField(null=True)
     failure = models.TextField(null=True)
     created_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True, help_text="Set at the chain's end: until then nobody may forget it.")
+
+    class Meta:
+        indexes = (
+            models.Index(fields=["expires_at"], name="durable_update_expires", condition=Q(expires_at__isnull=False)),
+        )
 
     def __str__(self) -> str:
         return f"{self.name} {self.update_id}"
@@ -256,6 +272,20 @@ class RunAttribute(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key} = {self.value}"
+
+
+class PausedWorkflow(models.Model):
+    """A workflow, by name, whose runs no worker takes until the row is gone."""
+
+    name = models.CharField(max_length=255, primary_key=True)
+    reason = models.TextField(default="", blank=True)
+    paused_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Schedule(models.Model):

@@ -13,6 +13,8 @@ import os
 import tempfile
 from pathlib import Path
 
+import django
+
 from example_project import database
 from example_project import settings as example
 
@@ -32,6 +34,8 @@ else:
     DATABASES["default"]["TEST"] = {"NAME": f"test_durable{SUFFIX}"}
 
 SECRET_KEY = "tests only"
+_TASKS = "django.tasks" if django.VERSION >= (6,) else "django_tasks"
+TASKS = {"default": {"BACKEND": f"{_TASKS}.backends.dummy.DummyBackend", "QUEUES": []}}
 MIDDLEWARE = example.MIDDLEWARE
 TEMPLATES = example.TEMPLATES
 INSTALLED_APPS = [

@@ -76,5 +76,8 @@ def terminate_workflow(workflow_id: str, reason: str = "", *, run_id: UUID | Non
 
 def _tell(workflow_id: str, run_id: UUID, status: Status) -> None:
     told = {"workflow_id": workflow_id, "run_id": run_id, "status": status}
-    name = runs.rows().filter(pk=run_id).values_list("name", flat=True).first()
+    name, chain_id, parent = runs.rows().values_list("name", "chain_id", "parent_chain_id").get(pk=run_id)
+    if parent is not None:
+        database.on_commit(partial(messaging.hint, parent))
+    database.on_commit(partial(messaging.close_children, [chain_id]))
     database.on_commit(partial(instrumentation.send, instrumentation.run_closed, name=name, **told))

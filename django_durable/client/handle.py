@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, Unpack, cast
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from django_durable.client import ending, messaging, reading, waiting
+from django_durable.client import ending, messaging, pausing, querying, reading, updating, waiting
+from django_durable.definitions import update as updates
 from django_durable.definitions.registry import registry
 from django_durable.definitions.signal import SignalDefinition, SignalMessage, as_message
+from django_durable.definitions.update import UpdateChanges, UpdateDefinition, UpdateMessage, UpdateOptions
 from django_durable.definitions.workflow import WorkflowDefinition
+from django_durable.engine.stack import StackEntry
 from django_durable.exceptions import (
     UnknownDefinition,
     WorkflowCancelled,
@@ -45,12 +49,13 @@ class WorkflowHandle(Generic[R]):
     It means the whole chain of runs that ``run_id`` belongs to, and no later start of the same workflow id.
     """
 
-    __slots__ = ("_definition", "run_id", "workflow_id")
+    __slots__ = ("_definition", "_update_options", "run_id", "workflow_id")
 
     def __init__(self, workflow_id: str, run_id: UUID, definition: WorkflowDefinition[..., Any] | None = None) -> None:
         self.workflow_id = workflow_id
         self.run_id = run_id
         self._definition = definition
+        self._update_options = UpdateOptions()
 
     def __repr__(self) -> str:
         return f"<WorkflowHandle {self.workflow_id} run {self.run_id}>"
@@ -81,6 +86,44 @@ class WorkflowHandle(Generic[R]):
         """Send a signal to this workflow. Raises ``WorkflowClosed`` if it has ended."""
         messaging.signal_workflow(self.workflow_id, as_message(signal, payload), run_id=self.run_id)
 
+    def using(self, **options: Unpack[UpdateChanges]) -> WorkflowHandle[R]:
+        """A copy of this handle with other options for its ``update``; what is not given stays as it is.
+
+        ``update_id``: an update that is sent again with the same id is carried out once, and answered the same.
+        ``timeout``: how long to wait for the reply, a timedelta or seconds. ``wait``: ``"completed"``, or
+        ``"accepted"`` to wait only until the workflow has accepted the update.
+        """
+        changed = copy.copy(self)
+        changed._update_options = updates.changed_options(self._update_options, options)
+        return changed
+
+    def update(self, update: str | UpdateDefinition | UpdateMessage, /, *args: Any, **kwargs: Any) -> Any:
+        """Have the workflow carry out an update, and return its reply, as plain JSON values.
+
+        Raises ``UpdateRejected`` if the workflow refuses it, ``UpdateFailed`` if its handler raises,
+        ``WorkflowClosed`` if the workflow has ended or ends first, ``TimeoutError`` once ``using(timeout=...)`` has
+        passed, ``WouldWaitForever`` inside an open transaction. Returns None if only acceptance was waited for.
+        """
+        message = updates.as_message(update, args, kwargs)
+        return updating.update_workflow(self.workflow_id, message, self._update_options, run_id=self.run_id)
+
+    async def aupdate(self, update: str | UpdateDefinition | UpdateMessage, /, *args: Any, **kwargs: Any) -> Any:
+        """``update`` for async code. No thread waits meanwhile."""
+        message = updates.as_message(update, args, kwargs)
+        return await updating.aupdate_workflow(self.workflow_id, message, self._update_options, run_id=self.run_id)
+
+    def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Ask the workflow; its history is replayed here, so no worker is needed, open or closed.
+
+        Raises ``QueryFailed`` if it has no handler of that name, or the handler raises; ``NonDeterminismError`` if
+        the code of this process does not repeat the history; ``WouldWaitForever`` inside an open transaction.
+        """
+        return querying.query(self._run(), name, args, kwargs)
+
+    def stack(self) -> list[StackEntry]:
+        """Where each task of the workflow waits, and what for; found by a replay here. Empty once it has ended."""
+        return querying.stack(self._run())
+
     def cancel(self, reason: str = "") -> bool:
         """Ask the workflow to end. False: it had ended already."""
         return ending.cancel_workflow(self.workflow_id, reason, run_id=self.run_id)
@@ -89,14 +132,29 @@ class WorkflowHandle(Generic[R]):
         """End the workflow at once, without a chance to clean up. False: it had ended already."""
         return ending.terminate_workflow(self.workflow_id, reason, run_id=self.run_id)
 
+    def pause(self, reason: str = "") -> bool:
+        """Let the workflow rest: messages are kept for it, and nothing is applied until ``resume``.
+
+        Activities that run end, and their results wait; time limits of the run go on. False: it had ended already.
+        """
+        return pausing.pause_workflow(self.workflow_id, reason, run_id=self.run_id)
+
+    def resume(self) -> bool:
+        """Let the paused workflow go on. False: it was not paused, or has ended."""
+        return pausing.resume_workflow(self.workflow_id, run_id=self.run_id)
+
     def history(self) -> list[reading.HistoryEntry]:
         """The events of this run, in order."""
         return reading.history_of(self.run_id)
 
     astatus = sync_to_async(status)
+    aquery = sync_to_async(query)
+    astack = sync_to_async(stack)
     asignal = sync_to_async(signal)
     acancel = sync_to_async(cancel)
     aterminate = sync_to_async(terminate)
+    apause = sync_to_async(pause)
+    aresume = sync_to_async(resume)
     ahistory = sync_to_async(history)
 
     def _run(self) -> WorkflowRun:
@@ -135,7 +193,7 @@ class WorkflowHandle(Generic[R]):
         definition = self._definition
         if definition is None:
             try:
-                definition = registry.workflow(run.name)
+                definition = registry.workflow(run.name, run.version)
             except UnknownDefinition:
                 return reading.plain(run.result)
         return definition.decode_result(stored)

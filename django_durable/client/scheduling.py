@@ -16,8 +16,10 @@ from django.db import IntegrityError
 
 from django_durable import transports
 from django_durable.client import handle, starting
+from django_durable.definitions import attributes
 from django_durable.definitions.registry import registry
 from django_durable.definitions.schedule import DeclaredSchedule, Overlap, Schedule
+from django_durable.definitions.subject import Subject
 from django_durable.definitions.workflow import WorkflowDefinition, WorkflowOptions
 from django_durable.exceptions import DefinitionError, ScheduleAlreadyExists, ScheduleNotFound
 from django_durable.models import Schedule as Row
@@ -328,6 +330,9 @@ class StoredOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     execution_timeout: timedelta | None = None
     run_timeout: timedelta | None = None
     label: str | None = None
+    attributes: dict[str, Any] | None = None
+    subject: Subject | None = None
+    one_per_subject: bool | None = None
 
 
 def _dump_options(definition: WorkflowDefinition[..., Any]) -> str:
@@ -345,12 +350,17 @@ def _dump_options(definition: WorkflowDefinition[..., Any]) -> str:
                 f"A schedule cannot keep the option {name!r} of {definition.name}. "
                 f"It keeps {', '.join(kept)}; declare others in @durable.workflow(...)."
             )
+    if "attributes" in changed:
+        changed["attributes"] = attributes.encode_all(changed["attributes"])
     return msgspec.json.encode(StoredOptions(**changed)).decode() if changed else ""
 
 
 def _load_options(text: str) -> dict[str, Any]:
     stored = msgspec.json.decode(text, type=StoredOptions) if text else StoredOptions()
-    return {name: value for name, value in msgspec.structs.asdict(stored).items() if value is not None}
+    options = {name: value for name, value in msgspec.structs.asdict(stored).items() if value is not None}
+    if stored.attributes is not None:
+        options["attributes"] = attributes.decode_all(stored.attributes)
+    return options
 
 
 def _wake() -> None:

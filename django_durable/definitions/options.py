@@ -19,11 +19,14 @@ def near(name: str, candidates: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
 
 
-def check_names(given: Iterable[str], *, known: Collection[str], later: Mapping[str, str], owner: str) -> None:
+def check_names(
+    given: Iterable[str], *, known: Collection[str], later: Mapping[str, str] | None = None, owner: str
+) -> None:
     """Refuse options that do not exist, and those of the contract that this release does not implement.
 
     ``later`` gives each of the latter with a sentence on what to do until then.
     """
+    later = later or {}
     for option in given:
         if option in known:
             continue

@@ -76,4 +76,10 @@ def _cancel(definition: WorkflowDefinition[..., Any], state: RunState, reason: s
 def _fail(definition: WorkflowDefinition[..., Any], state: RunState, error: BaseException) -> Command:
     where = lines.of_exception(error) or lines.of_function(definition.function)
     lines.trim(error)
-    return FailRun(failure=failures.from_exception(error), unhandled=state.signals.unhandled(), where=where)
+    return FailRun(
+        failure=failures.from_exception(error),
+        unhandled=state.signals.unhandled(),
+        signals=state.signals.carried(),
+        error=error,
+        where=where,
+    )

@@ -41,6 +41,10 @@ class Continuing:
         self._inputs[task] = input
         raise WorkflowContinuedAsNew(input)
 
+    def was_asked_by(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether ``task`` has asked, and is on its way out."""
+        return task in self._inputs
+
     def stuck(self) -> UnsupportedInWorkflow | None:
         """Why the run fails, if code has awaited something on its way out."""
         for task in self._inputs:

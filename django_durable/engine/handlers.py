@@ -17,7 +17,7 @@ from django_durable.engine.log import WorkflowLog
 from django_durable.engine.loop import DeterministicLoop
 from django_durable.engine.recorder import Recorder
 from django_durable.engine.signals import Arrived, Signals
-from django_durable.exceptions import DefinitionError, PayloadError
+from django_durable.exceptions import DefinitionError, PayloadError, UnsupportedInWorkflow
 from django_durable.history import events, failures
 from django_durable.payloads import arguments
 from django_durable.payloads.payload import Payload
@@ -189,6 +189,11 @@ class Handlers:
             except Exception as unfit:
                 error = unfit
         if error is not None:
+            if continuing.input_in(error) is not None:
+                error = UnsupportedInWorkflow(
+                    f"The handler of {call.handler.what} called ctx.continue_as_new(), so it has no answer. Set "
+                    "something that the workflow's body waits for, return the answer, and let the body call it."
+                )
             if self.end is not None and isinstance(error, asyncio.CancelledError):
                 error = self.end  # the body's own error says more than that it took the handler along
             lines.trim(error)
@@ -267,7 +272,7 @@ class Handlers:
         """The open handlers that the run waits for: its body has ended, or asked for their end."""
         if self._main is None or not self.open or not (self._main.done() or self._waiters):
             return []
-        return [call.task.get_name() for call in self.open.values()]  # type: ignore[attr-defined]
+        return [call.handler.what for call in self.open.values()]
 
     def describe(self, future: asyncio.Future[Any]) -> str | None:
         """What a wait for ``future`` is, if it is one for handlers."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from django_durable.history.events import Parent
+
 EVENTS_HINT = 4_000
 """Events from which on a run should continue as new: its replay takes a noticeable time then."""
 BYTES_HINT = 4_000_000
@@ -38,6 +40,8 @@ class Info:
     """Its size, as characters of its stored form."""
     continued_from: UUID | None = None
     """The run before this one in its chain."""
+    parent: Parent | None = None
+    """Whose child it is: ``workflow_id`` and ``run_id``; None: nobody's."""
     open_handlers: int = 0
     """Handlers of signals and updates that have begun and not ended."""
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from django_durable.definitions.workflow import WorkflowDefinition
-from django_durable.engine import eviction, lines, reading, replay, stack, words
+from django_durable.engine import eviction, lines, patches, reading, replay, stack, words
+from django_durable.engine.activities import Activities
+from django_durable.engine.callbacks import Callbacks, Opening
+from django_durable.engine.children import Child
 from django_durable.engine.closing import closing_command
 from django_durable.engine.commands import Command
 from django_durable.engine.context import Context
 from django_durable.engine.drain import Drain
+from django_durable.engine.externals import Request
 from django_durable.engine.info import RunInfo
 from django_durable.engine.pending import Pending
 from django_durable.engine.state import RunState
@@ -26,7 +30,8 @@ from django_durable.payloads.payload import Payload
 
 __all__ = ["Instance", "Pending", "RunInfo"]
 
-Entry = tuple[Command, Timer | Pending | None]
+Bearer = Timer | Pending | Opening | Child | Request | None
+Entry = tuple[Command, Bearer]
 """A command, and what waits for its sequence."""
 
 
@@ -38,7 +43,18 @@ class Instance:
     evicted, closed or not: it may hold code that has not ended.
     """
 
-    __slots__ = ("_main", "_reason", "_state", "closed", "definition", "info", "last_time", "sequence", "size")
+    __slots__ = (
+        "_main",
+        "_marked",
+        "_reason",
+        "_state",
+        "closed",
+        "definition",
+        "info",
+        "last_time",
+        "sequence",
+        "size",
+    )
 
     last_time: datetime
     """Time of the last event; unset before the first."""
@@ -52,20 +68,23 @@ class Instance:
         """Whether the run has ended."""
         self.size = 0
         """Characters of the stored history. Who stores what was applied adds to it."""
+        self._marked: frozenset[str] | None = frozenset()
         self._state: RunState | None = None
         self._main: Task | None = None
         self._reason: str | None = None  # of the request to cancel, once there was one
 
     # Events
 
-    def replay(self, history: Iterable[Recorded]) -> Drain | None:
-        """Bring the run to where its history ends.
+    def replay(self, history: Sequence[Recorded], *, touch: Callable[[], None] = lambda: None) -> Drain | None:
+        """Bring the run to where its history ends. ``touch`` is called before each step.
 
         A history that is only RunStarted is applied live: the Drain is returned, and remains to be written. Raises
         ``NonDeterminismError`` if the code does not repeat what history holds, ``DurableError`` for what is none.
         """
+        self._marked = patches.marked(history)
         before: tuple[Recorded, list[Recorded]] | None = None
         for drain in replay.drains(history):
+            touch()
             if before is not None:
                 self._repeat(*before)
             before = drain
@@ -75,14 +94,16 @@ class Instance:
         self._repeat(*before)
         return None
 
-    def look(self, history: Iterable[Recorded]) -> None:
+    def look(self, history: Iterable[Recorded], *, touch: Callable[[], None] = lambda: None) -> None:
         """Bring the run to where its history ends, to be looked at and evicted: nothing can be applied afterwards.
 
         An end that came from outside is left out, and of a run that has only been started the first drain is run
-        without anything coming of it. Raises what ``replay`` raises.
+        without anything coming of it. ``touch`` is called before each step. Raises what ``replay`` raises.
         """
         repeatable = [one for one in history if events.ended_from_outside(one.event) is None]
+        self._marked = patches.marked(repeatable) if len(repeatable) > 1 else None
         for input, commands in replay.drains(repeatable):
+            touch()
             if len(repeatable) == 1:
                 self._glimpse(input)
             else:
@@ -93,7 +114,7 @@ class Instance:
         return reading.refusal(self._running, update)
 
     def answer(self, query: str, input: Payload) -> Any:
-        """What the handler of ``query`` returns. Raises ``LookupError``, or whatever the handler raises."""
+        """What the handler of ``query`` returns. Raises ``QueryFailed``, or whatever the handler raises."""
         return reading.answer(self._running, query, input)
 
     def accepts(self, event: Event) -> bool:
@@ -118,6 +139,21 @@ class Instance:
     # Looking
 
     @property
+    def attributes(self) -> Mapping[str, Any]:
+        """The search attributes that the run has."""
+        return self._running.showing.values
+
+    @property
+    def beginning(self) -> events.RunStarted:
+        """The run's first event."""
+        return self._running.beginning
+
+    @property
+    def was_asked_to_end(self) -> bool:
+        """Whether a request to cancel has reached the run."""
+        return self._reason is not None
+
+    @property
     def tainted(self) -> bool:
         """Whether code that may only look has changed something, so that a replay must take this instance's place."""
         return self._state is not None and self._state.recorder.tainted
@@ -126,6 +162,31 @@ class Instance:
     def activities(self) -> dict[int, Pending]:
         """Activities without an outcome, by the sequence of their ActivityScheduled."""
         return self._state.activities.pending if self._state else {}
+
+    @property
+    def callbacks(self) -> dict[int, Opening]:
+        """Callbacks that nobody has fulfilled, by the sequence of their CallbackOpened."""
+        return self._state.callbacks.pending if self._state else {}
+
+    @property
+    def children(self) -> dict[int, Child]:
+        """Children that have not ended, by the sequence of their ChildScheduled."""
+        return self._state.children.pending if self._state else {}
+
+    @property
+    def unstarted(self) -> set[int]:
+        """Children of which it is not known yet whether they could be started."""
+        return self._state.children.unstarted if self._state else set()
+
+    @property
+    def requests(self) -> dict[int, Request]:
+        """Messages to other workflows without an answer, by the sequence of their events."""
+        return self._state.externals.pending if self._state else {}
+
+    @property
+    def had_children(self) -> bool:
+        """Whether it has ever asked for one."""
+        return self._state is not None and self._state.children.any
 
     def next_timer(self) -> tuple[datetime, int] | None:
         """When the earliest timer is due, and the sequence of its TimerStarted; None if there is none."""
@@ -166,6 +227,11 @@ class Instance:
             state.activities.clear()
             state.signals.clear()
             state.handlers.clear()
+            state.conditions.clear()
+            state.compensations.clear()
+            state.children.clear()
+            state.externals.clear()
+            state.callbacks.clear()
 
     # One input
 
@@ -178,6 +244,7 @@ class Instance:
             time=input.time,
             commands=commands,
             closing=commands[-1] if self.closed else None,
+            shown=self._running.showing.take(),
         )
 
     def _glimpse(self, input: Recorded) -> None:
@@ -195,6 +262,9 @@ class Instance:
         return tuple(command for command, _ in entries)
 
     def _repeat(self, input: Recorded, recorded: list[Recorded]) -> None:
+        if isinstance(input.event, events.NOTES):
+            self._skip(input, recorded)
+            return
         if self._state is not None and not self.accepts(input.event):
             raise self._differs(event=input.sequence, recorded=words.of_event(input.event), requested="nothing like it")
         entries = self._drain(input, recorded)
@@ -210,12 +280,19 @@ class Instance:
         self.sequence = last
         self.size += input.size + sum(item.size for item in recorded)
 
+    def _skip(self, input: Recorded, recorded: list[Recorded]) -> None:
+        """An input that does not reach the code: not even its time does."""
+        if recorded:
+            raise self._parted(None, recorded, recorded[-1].sequence)
+        self.sequence, self.last_time = input.sequence, input.time
+        self.size += input.size
+
     def _drain(self, input: Recorded, recorded: list[Recorded] | None) -> list[Entry]:
         """Apply the input and run until nothing is ready: the commands, without a sequence yet."""
         event = input.event
         if self._state is None:
             assert isinstance(event, events.RunStarted)
-            self._state = RunState(self.definition, self.info, input, event)
+            self._state = RunState(self.definition, self.info, input, event, marked=self._marked)
         state = self._state
         self.sequence = input.sequence
         self.last_time = input.time
@@ -233,15 +310,22 @@ class Instance:
         state.tidy(closed=self.closed)
         return entries
 
-    def _keep(self, bearer: Timer | Pending | None, recorded: Event | None) -> None:
+    def _keep(self, bearer: Bearer, recorded: Event | None) -> None:
         """Put a timer or an activity of this drain under the sequence that its command has now."""
         if bearer is None:
             return
         state = self._running
-        if isinstance(bearer, Timer):
-            state.loop.timers.add(bearer)
-        else:
-            state.activities.keep(bearer, recorded)
+        match bearer:
+            case Timer():
+                state.loop.timers.add(bearer)
+            case Opening():
+                state.callbacks.keep(bearer, recorded)
+            case Child():
+                state.children.keep(bearer, recorded)
+            case Request():
+                state.externals.keep(bearer, recorded)
+            case _:
+                state.activities.keep(bearer, recorded)
 
     @property
     def _running(self) -> RunState:
@@ -260,17 +344,39 @@ class Instance:
             return
         for carried in event.signals:
             state.signals.receive(carried.name, carried.payload)
-        self._main = state.loop.create_main(body, name=self.info.name)
+        self._main = state.loop.create_main(state.compensations.guard(body), name=self.info.name)
         state.handlers.watch(self._main)
 
     def _complete_activity(self, event: events.ActivityCompleted) -> None:
-        self._running.activities.complete(event)
+        self._waiting_for(event).complete(event)
 
     def _fail_activity(self, event: events.ActivityFailed) -> None:
-        self._running.activities.fail(event)
+        self._waiting_for(event).fail(event)
+
+    def _waiting_for(self, event: events.ActivityCompleted | events.ActivityFailed) -> Activities | Callbacks:
+        state = self._running
+        return state.activities if event.activity in state.activities.pending else state.callbacks
 
     def _fire_timer(self, event: events.TimerFired) -> None:
         self._running.loop.fire(event.timer)
+
+    def _begin_child(self, event: events.ChildStarted) -> None:
+        self._running.children.begun(event)
+
+    def _fail_to_begin_child(self, event: events.ChildStartFailed) -> None:
+        self._running.children.not_begun(event)
+
+    def _complete_child(self, event: events.ChildCompleted) -> None:
+        self._running.children.complete(event)
+
+    def _fail_child(self, event: events.ChildFailed) -> None:
+        self._running.children.fail(event)
+
+    def _delivered(self, event: events.ExternalDelivered) -> None:
+        self._running.externals.delivered(event)
+
+    def _not_delivered(self, event: events.ExternalFailed) -> None:
+        self._running.externals.failed(event)
 
     def _receive_signal(self, event: events.SignalReceived) -> None:
         self._running.signals.receive(event.name, event.payload)
@@ -313,20 +419,37 @@ class Instance:
         return replay.difference(self.info.name, event=event, recorded=recorded, requested=requested, where=place)
 
 
+def _is_awaited(state: RunState, sequence: int) -> bool:
+    """Whether an activity or a callback still has no outcome."""
+    return sequence in state.activities.pending or sequence in state.callbacks.pending
+
+
 _APPLY: dict[type[Event], Callable[[Instance, Any], None]] = {
     events.RunStarted: Instance._start,
     events.ActivityCompleted: Instance._complete_activity,
     events.ActivityFailed: Instance._fail_activity,
     events.TimerFired: Instance._fire_timer,
+    events.ChildStarted: Instance._begin_child,
+    events.ChildStartFailed: Instance._fail_to_begin_child,
+    events.ChildCompleted: Instance._complete_child,
+    events.ChildFailed: Instance._fail_child,
+    events.ExternalDelivered: Instance._delivered,
+    events.ExternalFailed: Instance._not_delivered,
     events.SignalReceived: Instance._receive_signal,
     events.UpdateAccepted: Instance._accept_update,
     events.CancelRequested: Instance._cancel,
 }
 
 _ACCEPTS: dict[type[Event], Callable[[RunState, Any], bool]] = {
-    events.ActivityCompleted: lambda state, event: event.activity in state.activities.pending,
-    events.ActivityFailed: lambda state, event: event.activity in state.activities.pending,
+    events.ActivityCompleted: lambda state, event: _is_awaited(state, event.activity),
+    events.ActivityFailed: lambda state, event: _is_awaited(state, event.activity),
     events.TimerFired: lambda state, event: event.timer in state.loop.timers,
+    events.ChildStarted: lambda state, event: event.child in state.children.unstarted,
+    events.ChildStartFailed: lambda state, event: event.child in state.children.pending,
+    events.ChildCompleted: lambda state, event: event.child in state.children.pending,
+    events.ChildFailed: lambda state, event: event.child in state.children.pending,
+    events.ExternalDelivered: lambda state, event: event.request in state.externals.pending,
+    events.ExternalFailed: lambda state, event: event.request in state.externals.pending,
     events.SignalReceived: lambda state, event: True,
     events.UpdateAccepted: lambda state, event: state.handlers.takes_update(event),
     events.CancelRequested: lambda state, event: True,

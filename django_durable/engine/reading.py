@@ -9,21 +9,21 @@ from typing import Any
 
 from django_durable.engine.handlers import Handler
 from django_durable.engine.state import RunState
-from django_durable.exceptions import UnsupportedInWorkflow, WorkflowSuspended
+from django_durable.exceptions import QueryFailed, UnsupportedInWorkflow, WorkflowSuspended
 from django_durable.history import events, failures
 from django_durable.history.failures import Failure
 from django_durable.payloads.payload import Payload
 
 
 def answer(state: RunState, name: str, input: Payload) -> Any:
-    """What the query's handler returns, as its annotation says. Raises ``LookupError`` if there is no such handler.
+    """What the query's handler returns, as its annotation says. Raises ``QueryFailed`` if there is no such handler.
 
     Whatever the handler raises is raised here.
     """
     handler = state.handlers.queries.get(name)
     if handler is None:
         known = ", ".join(repr(one) for one in state.handlers.queries) or "none"
-        raise LookupError(f"The workflow has no handler for query {name!r} now. It has: {known}.")
+        raise QueryFailed(f"The workflow has no handler for query {name!r} now. It has: {known}.")
     value = _call(state, handler, input)
     return handler.signature.decode_result(handler.signature.encode_result(value))
 

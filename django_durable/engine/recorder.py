@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django_durable.engine import lines
+from django_durable.engine import lines, scopes
 from django_durable.engine.commands import Command
 from django_durable.exceptions import DurableError, UnsupportedInWorkflow, WorkflowSuspended
 from django_durable.history import events
@@ -26,6 +26,8 @@ class Recorder:
     """
 
     __slots__ = (
+        "_callbacks",
+        "_cancels",
         "_effects",
         "_entries",
         "_failed",
@@ -43,6 +45,8 @@ class Recorder:
         self._tickets = 0
         self._open = False
         self._effects: list[events.SideEffectRecorded] = []
+        self._cancels: dict[int, events.ActivityCancelRequested] = {}
+        self._callbacks: list[events.CallbackOpened] = []
         self._failed = False
         self.replaying = False
         self.reading = False  # the code that runs may only look
@@ -57,6 +61,9 @@ class Recorder:
         if recorded:
             effects = [item.event for item in recorded if isinstance(item.event, events.SideEffectRecorded)]
             self._effects = effects[::-1]
+            cancels = [item.event for item in recorded if isinstance(item.event, events.ActivityCancelRequested)]
+            self._cancels = {event.activity: event for event in cancels}
+            self._callbacks = [item.event for item in recorded if isinstance(item.event, events.CallbackOpened)]
             self._failed = isinstance(recorded[-1].event, events.RunFailed)
 
     def end(self) -> list[tuple[Command, Any]]:
@@ -64,6 +71,8 @@ class Recorder:
         entries = list(self._entries.values())
         self._entries.clear()
         self._effects.clear()
+        self._callbacks.clear()
+        self._cancels.clear()
         self._open = False
         return entries
 
@@ -77,8 +86,9 @@ class Recorder:
             raise DrainAborted("This drain has ended.")
         if self.reading:
             raise UnsupportedInWorkflow(
-                "The handler of a query and the validator of an update can only look at the workflow. Activities, "
-                "timers, waiting and random numbers belong into the workflow, or into the handler of an update."
+                "The handler of a query, the validator of an update and the predicate of ctx.wait_until() can only "
+                "look at the workflow. Activities, timers, waiting and random numbers belong into the workflow, or "
+                "into the handler of an update."
             )
         if not self._open:
             raise UnsupportedInWorkflow(
@@ -93,6 +103,7 @@ class Recorder:
             self.fail(_too_many())
         if self.replaying and not command.where:
             command.where = lines.here()
+        command.scope = scopes.current()
         self._tickets += 1
         self._entries[self._tickets] = (command, bearer)
         return self._tickets
@@ -110,6 +121,17 @@ class Recorder:
             self.fail(DurableError("A side effect failed."))
         self.effect_missing = lines.here() or "unknown"
         raise DrainAborted("History holds no value for this side effect.")
+
+    def recorded_callback(self, name: str) -> events.CallbackOpened | None:
+        """The next callback of that name that this drain has opened; None: history holds no more of them."""
+        found = next((one for one in self._callbacks if one.name == name), None)
+        if found is not None:
+            self._callbacks.remove(found)
+        return found
+
+    def recorded_cancel(self, activity: int) -> events.ActivityCancelRequested | None:
+        """How this drain has given that activity up, as history holds it."""
+        return self._cancels.get(activity)
 
     def fail(self, error: BaseException) -> None:
         """Decide that the run fails with ``error``, and unwind the workflow."""

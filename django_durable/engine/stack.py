@@ -50,7 +50,17 @@ def _place(frame: FrameType | None, called: str) -> tuple[str, int, str]:
 def _wait(state: RunState, future: Any, inner: FrameType | None) -> str:
     if future is None:
         return "nothing"
-    for part in (state.activities, state.loop.timers, state.signals, state.handlers):
+    parts = (
+        state.activities,
+        state.callbacks,
+        state.loop.timers,
+        state.signals,
+        state.handlers,
+        state.children,
+        state.externals,
+        state.conditions,
+    )
+    for part in parts:
         words = part.describe(future)
         if words is not None:
             return words

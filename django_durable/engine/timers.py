@@ -60,7 +60,7 @@ class Timers:
         """What a wait for ``future`` is, if it is one for a timer."""
         for timer in self._started.values():
             if timer._args and timer._args[0] is future and _name_of(timer) in _SLEEPS:
-                return f"a timer of {timer.command.duration / 1_000_000:g} s" if timer.command else "a timer"
+                return _words(timer.command) if timer.command else "a timer"
         return None
 
     def next(self) -> tuple[int, int] | None:
@@ -78,6 +78,10 @@ class Timers:
         # Time limits are mostly cancelled long before they are due: without this they would pile up.
         self._heap = [(timer.due, sequence) for sequence, timer in self._started.items()]
         heapq.heapify(self._heap)
+
+
+def _words(command: StartTimer) -> str:
+    return f"a timer of {command.duration / 1_000_000:g} s{f' ({command.label})' if command.label else ''}"
 
 
 def _name_of(timer: Timer) -> str:

@@ -7,7 +7,7 @@ while one input was applied). A history is a sequence of inputs, each followed b
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
@@ -32,6 +32,15 @@ class CarriedSignal(msgspec.Struct, frozen=True, kw_only=True):
     payload: Payload
 
 
+class Parent(msgspec.Struct, frozen=True, kw_only=True):
+    """The run that has started another one as its child, and the key under which it waits for it."""
+
+    workflow_id: str
+    run_id: UUID
+    chain_id: UUID
+    key: str
+
+
 class RunStarted(Event, frozen=True):
     is_input: ClassVar[bool] = True
     input: Payload
@@ -40,6 +49,9 @@ class RunStarted(Event, frozen=True):
     attempt: int = 1  # counts the tries of what continues as new or was started: retries of a failed run
     continued_from: UUID | None = None  # the run before this one in its chain
     signals: tuple[CarriedSignal, ...] = ()
+    parent: Parent | None = None
+    attributes: dict[str, Any] | None = None  # search attributes in their JSON form, given or carried over
+    headers: Payload | None = None  # what surrounded the start, for its activities: language, actor and the like
 
 
 class ActivityCompleted(Event, frozen=True):
@@ -81,31 +93,126 @@ class CancelRequested(Event, frozen=True):
     reason: str = ""
 
 
+class ChildStarted(Event, frozen=True):
+    """A child whose workflow id was given could be started."""
+
+    is_input: ClassVar[bool] = True
+    child: int  # sequence of its ChildScheduled
+
+
+class ChildStartFailed(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+    child: int
+    failure: Failure
+
+
+class ChildCompleted(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+    child: int
+    result: Payload
+
+
+class ChildFailed(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+    child: int
+    failure: Failure
+    status: str  # how the last run of its chain ended
+
+
+class ExternalDelivered(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+    request: int  # sequence of its ExternalSignalRequested or ExternalCancelRequested
+
+
+class ExternalFailed(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+    request: int
+    failure: Failure
+
+
+class RunPaused(Event, frozen=True):
+    """Held from here on. The code does not learn of it: nothing is run for this input, nor for ``RunResumed``."""
+
+    is_input: ClassVar[bool] = True
+    reason: str = ""
+
+
+class RunResumed(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+
+
 # Recorded commands
 
 
-class ActivityScheduled(Event, frozen=True):
+class Scoped(Event, frozen=True, kw_only=True):
+    """What was asked for in a scope of the code: names from the outermost to the innermost, with slashes between."""
+
+    scope: str = ""
+
+
+class ActivityScheduled(Scoped, frozen=True):
     name: str
     input: Payload
     key: str  # idempotency key, made once; addresses outcome, task and reply
     worker: int | None = None  # who runs it without a task row, under which epoch; None: it has a task row
     epoch: int | None = None
     queue: str | None = None
+    label: str = ""  # the caller's words for people
 
 
 class ActivityCancelRequested(Event, frozen=True):
     activity: int
+    wait: bool = False  # for the activity's own end, which is its outcome
 
 
-class TimerStarted(Event, frozen=True):
+class ChildScheduled(Scoped, frozen=True):
+    name: str
+    input: Payload
+    key: str  # made once; the child's reply is addressed by it
+    workflow_id: str
+    run_id: UUID  # of its first run
+    explicit: bool = False  # the id was given, so that starting it may fail
+    parent_close: str = "terminate"
+    label: str = ""
+
+
+class ChildCancelRequested(Event, frozen=True):
+    child: int
+    reason: str = ""
+
+
+class ExternalSignalRequested(Scoped, frozen=True):
+    workflow_id: str
+    name: str
+    payload: Payload
+    key: str
+
+
+class ExternalCancelRequested(Scoped, frozen=True):
+    workflow_id: str
+    key: str
+    reason: str = ""
+
+
+class CallbackOpened(Scoped, frozen=True):
+    """A promise that somebody outside fulfils; its outcome is an ActivityCompleted or ActivityFailed."""
+
+    name: str
+    key: str
+    token: str = ""  # kept, because the keys that sign tokens change
+    url: str = ""
+
+
+class TimerStarted(Scoped, frozen=True):
     duration: int  # microseconds
+    label: str = ""
 
 
 class TimerCancelled(Event, frozen=True):
     timer: int
 
 
-class SideEffectRecorded(Event, frozen=True):
+class SideEffectRecorded(Scoped, frozen=True):
     value: Payload
 
 
@@ -124,6 +231,12 @@ class UpdateCompleted(Event, frozen=True):
     failure: Failure | None = None
 
 
+class PatchMarked(Event, frozen=True):
+    """The run has taken the new branch of a patch. Code that no longer asks for the patch skips it."""
+
+    id: str
+
+
 class RunCompleted(Event, frozen=True):
     result: Payload
     unhandled: tuple[str, ...] = ()  # names of signals that nobody waited for
@@ -132,6 +245,7 @@ class RunCompleted(Event, frozen=True):
 class RunFailed(Event, frozen=True):
     failure: Failure
     unhandled: tuple[str, ...] = ()
+    run_id: UUID | None = None  # of the next run, if it is tried again
 
 
 class RunCancelled(Event, frozen=True):
@@ -193,13 +307,27 @@ TYPES: dict[str, type[Event]] = {
         SignalReceived,
         UpdateAccepted,
         CancelRequested,
+        RunPaused,
+        RunResumed,
         ActivityScheduled,
         ActivityCancelRequested,
+        CallbackOpened,
         TimerStarted,
         TimerCancelled,
         SideEffectRecorded,
         SignalRejected,
         UpdateCompleted,
+        PatchMarked,
+        ChildScheduled,
+        ChildStarted,
+        ChildStartFailed,
+        ChildCompleted,
+        ChildFailed,
+        ChildCancelRequested,
+        ExternalSignalRequested,
+        ExternalCancelRequested,
+        ExternalDelivered,
+        ExternalFailed,
         RunCompleted,
         RunFailed,
         RunCancelled,
@@ -209,3 +337,5 @@ TYPES: dict[str, type[Event]] = {
     )
 }
 CLOSING = (RunCompleted, RunFailed, RunCancelled, RunContinuedAsNew, RunTerminated, RunTimedOut)
+NOTES = (RunPaused, RunResumed)
+"""Inputs that do not reach the code."""

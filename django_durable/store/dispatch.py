@@ -16,6 +16,9 @@ from django_durable.querysets import DispatchQuerySet
 from django_durable.store import clock, database, levels
 
 DELAYED = "delayed"  # hold of a run that has not begun: messages do not wake it
+BLOCKED = "blocked"  # hold of a run that waits for other code
+PAUSED = "paused"  # hold of a run that rests until somebody lets it go on
+HOLDS = (DELAYED, BLOCKED, PAUSED)
 SUSPECT_AFTER = 2  # recoveries without progress after which a run is claimed alone
 PARK_AFTER = 5  # recoveries without progress after which a run is parked
 NO_WORKER_PAUSE = timedelta(seconds=30)  # before a run is looked at again whose code no live worker has
@@ -26,7 +29,7 @@ class Claimed(NamedTuple):
 
     ``claimed_at`` tells claims of the same epoch apart: a server that crashed may have forgotten the one before, and
     made it again for somebody else. ``after`` is the moment of the claim before this one. ``expired``: the deadline
-    had passed when the chain was claimed.
+    had passed when the chain was claimed. ``retry``: the policy by which the run is tried again if it fails.
     """
 
     chain_id: UUID
@@ -40,6 +43,7 @@ class Claimed(NamedTuple):
     claimed_at: datetime
     after: datetime | None
     deadline: datetime | None
+    retry: str | None
     expired: bool
 
     def follows(self, earlier: Claimed) -> bool:
@@ -55,6 +59,11 @@ class Release(NamedTuple):
     epoch: int
     wakeup_at: datetime | None
     progressed: bool
+
+
+def apart_from(definitions: Collection[str], names: Collection[str]) -> set[str]:
+    """Those of these definitions, each a name with a version if it has one, that have none of these names."""
+    return {one for one in definitions if one.partition("\t")[0] not in names}
 
 
 def rows() -> DispatchQuerySet:
@@ -129,7 +138,8 @@ SET owner = %s, epoch = chain.epoch + 1, claimed_at = {{now}}, started_at = COAL
 FROM due JOIN {WorkflowRun._meta.db_table} AS run ON run.id = due.run_id
 WHERE chain.chain_id = due.chain_id
 RETURNING chain.chain_id, chain.run_id, chain.epoch, definition, chain.queue, hold, recoveries, run.workflow_id,
-    chain.claimed_at, due.claimed_at, chain.deadline, COALESCE(chain.deadline <= {{now}}, false)
+    chain.claimed_at, due.claimed_at, chain.deadline, run.retry,
+    COALESCE(chain.deadline <= {{now}}, false)
 """
 
 
@@ -143,9 +153,9 @@ def _claim_at_once(worker: int, found: DispatchQuerySet, limit: int) -> list[tup
 
 
 def _claim_each(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[Any, ...]]:
-    names = WorkflowRun.objects.filter(pk=OuterRef("run_id")).values("workflow_id")
+    run = WorkflowRun.objects.filter(pk=OuterRef("run_id"))
     claimed = list(
-        found.annotate(name=Subquery(names)).values_list(
+        found.annotate(name=Subquery(run.values("workflow_id")), policy=Subquery(run.values("retry"))).values_list(
             "pk",
             "run_id",
             F("epoch") + 1,
@@ -156,6 +166,7 @@ def _claim_each(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[
             "name",
             "claimed_at",
             "deadline",
+            "policy",
         )[:limit]
     )
     now = clock.read()
@@ -165,7 +176,10 @@ def _claim_each(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[
         claimed_at=now,
         started_at=Coalesce("started_at", now),
     )
-    return [(*row, now, after, deadline, deadline is not None and deadline <= now) for *row, after, deadline in claimed]
+    return [
+        (*row, now, after, deadline, retry, deadline is not None and deadline <= now)
+        for *row, after, deadline, retry in claimed
+    ]
 
 
 def has_suspects(level: levels.Level) -> bool:
@@ -259,15 +273,16 @@ def set_closing(chain_ids: Collection[UUID], worker: int, *, closing: bool = Tru
 def park(worker: int, chain_id: UUID, *, blocked_by: str, delay: timedelta, recoveries: int = 0) -> bool:
     """Hold a chain as blocked by the code ``blocked_by``, and give it back until ``delay`` has passed.
 
-    ``recoveries``: those without progress that it is still reproached with when it is tried again.
+    ``recoveries``: those without progress that it is still reproached with when it is tried again. False: it is not
+    the worker's any more, or paused.
     """
     again = clock.plus(clock.now(), delay)
     parked = (
         rows()
-        .filter(pk=chain_id, owner=worker)
+        .filter(Q(hold__isnull=True) | ~Q(hold=PAUSED), pk=chain_id, owner=worker)
         .update(
             owner=None,
-            hold="blocked",
+            hold=BLOCKED,
             closing=False,
             blocked_by=blocked_by,
             recoveries=recoveries,
@@ -288,30 +303,36 @@ def begin(worker: int, chain_ids: Collection[UUID]) -> None:
         rows().filter(pk__in=chain_ids, owner=worker, hold=DELAYED).update(hold=None)
 
 
-def unhold(worker: int, chain_id: UUID) -> None:
-    """Take the hold off a chain that goes on."""
-    rows().filter(pk=chain_id, owner=worker).update(hold=None, blocked_by=None)
+def unblock(worker: int, chain_id: UUID) -> bool:
+    """Take the hold off a blocked chain that goes on. False: it has been paused meanwhile."""
+    return bool(rows().filter(pk=chain_id, owner=worker, hold=BLOCKED).update(hold=None, blocked_by=None))
 
 
-def offer_blocked(definition: str, fingerprint: str) -> int:
-    """Make due what other code than ``fingerprint`` has blocked."""
-    held = rows().filter(definition=definition, hold="blocked", owner__isnull=True, wakeup_at__gt=clock.now())
-    others = held.exclude(blocked_by__in=(fingerprint, "")).select_for_update(skip_locked=True, no_key=True)
+def blocked_definitions() -> set[str]:
+    """The definitions of which a run waits for other code."""
+    return set(rows().filter(hold=BLOCKED, owner__isnull=True).values_list("definition", flat=True).distinct())
+
+
+def offer_blocked(definition: str, known: Collection[str]) -> int:
+    """Make due what something else has blocked than this code and this release, ``known`` as they are."""
+    held = rows().filter(definition=definition, hold=BLOCKED, owner__isnull=True, wakeup_at__gt=clock.now())
+    others = held.exclude(blocked_by__in=(*known, "")).select_for_update(skip_locked=True, no_key=True)
     with database.sweeping():
         found = list(others.values_list("pk", flat=True))
         return rows().filter(pk__in=found).update(wakeup_at=clock.now()) if found else 0
 
 
-def postpone_unknown(definitions: Collection[str]) -> list[tuple[str, int]]:
+def postpone_unknown(definitions: Collection[str], *, paused: Collection[str] = ()) -> list[tuple[str, int]]:
     """Push back due chains whose code no live worker has registered; tells which and how many.
 
-    Otherwise every claim would wade through them.
+    Otherwise every claim would wade through them. Chains of ``paused`` workflows are pushed back in silence.
     """
     pushed: dict[str, int] = {}
-    overdue = rows().unowned().filter(wakeup_at__lte=clock.now()).exclude(definition__in=definitions)
+    taken = apart_from(definitions, paused)
+    overdue = rows().unowned().filter(wakeup_at__lte=clock.now()).exclude(definition__in=taken)
     with database.sweeping():
         found = list(overdue.select_for_update(skip_locked=True, no_key=True).values_list("pk", "definition")[:5_000])
-        for _, definition in found:
+        for definition in (one for _, one in found if one.partition("\t")[0] not in paused):
             pushed[definition] = pushed.get(definition, 0) + 1
         rows().filter(pk__in=[chain for chain, _ in found]).update(wakeup_at=clock.plus(clock.now(), NO_WORKER_PAUSE))
     return sorted(pushed.items())

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
+from django.db.models import Case, F, Value, When
 
 from django_durable.history import events
 from django_durable.history.status import Status
@@ -46,7 +47,7 @@ def insert(follow: Sequence[Following], ended: dict[UUID, WorkflowRun]) -> None:
 def _next(one: Following, ended: WorkflowRun, now: datetime) -> WorkflowRun:
     """A copy of the run before: whatever is not of that run alone belongs to the chain."""
     values = {field.attname: getattr(ended, field.attname) for field in WorkflowRun._meta.concrete_fields}
-    values |= dict.fromkeys(("result", "failure", "blocked", "progress", "started_at", "closed_at"))
+    values |= dict.fromkeys(("result", "failure", "blocked", "lingering", "progress", "started_at", "closed_at"))
     return WorkflowRun(
         **values
         | {
@@ -97,7 +98,8 @@ _RESET: dict[str, Any] = {
 }
 _DISPATCH = f"""
 UPDATE {Dispatch._meta.db_table} AS chain
-SET run_id = place.run_id, wakeup_at = place.wakeup_at, deadline = place.deadline, hold = place.hold,
+SET run_id = place.run_id, wakeup_at = place.wakeup_at, deadline = place.deadline,
+    hold = CASE WHEN chain.hold = '{dispatch.PAUSED}' THEN chain.hold ELSE place.hold END,
     owner = NULL, closing = false, blocked_by = NULL, recoveries = 0, started_at = NULL
 FROM json_to_recordset(%s::json)
     AS place(chain_id uuid, run_id uuid, wakeup_at timestamptz, deadline timestamptz, hold text)
@@ -112,4 +114,6 @@ def _dispatch(places: Sequence[_Place]) -> None:
         return
     for one in places:
         values = one._asdict()
-        dispatch.rows().filter(pk=values.pop("chain_id")).update(**values, **_RESET)
+        chain = dispatch.rows().filter(pk=values.pop("chain_id"))
+        paused = When(hold=dispatch.PAUSED, then=F("hold"))  # the next run is paused as the one before was to be
+        chain.update(**values | {"hold": Case(paused, default=Value(values["hold"]))}, **_RESET)

@@ -19,7 +19,7 @@ def next_moment(*, everything: bool) -> datetime | None:
     and runs that wait for other code and are only tried again.
     """
     now = clock.read()
-    chains = dispatch.rows() if everything else dispatch.rows().exclude(hold="blocked")
+    chains = dispatch.rows() if everything else dispatch.rows().exclude(hold=dispatch.BLOCKED)
     waking = _earliest(chains.unowned(), "wakeup_at", now)
     ending = _earliest(chains, "deadline", now)
     ticking = _earliest(_ticking(), "next_at", now) if everything else None

@@ -13,17 +13,18 @@ from django_durable.history import events, messages
 from django_durable.history.failures import Failure
 from django_durable.history.status import Status
 from django_durable.models import WorkflowRun
-from django_durable.store import dispatch, history, inbox, leases, runs
+from django_durable.store import children, dispatch, history, inbox, leases, runs
 
 
 class Fates(NamedTuple):
     """What became of chains that were to end: those that did, with their status, and those that are busy for now.
 
-    The others are not the worker's any more.
+    The others are not the worker's any more. ``told``: chains of parents.
     """
 
     ended: dict[UUID, Status]
     busy: set[UUID]
+    told: set[UUID]
 
 
 class _End(NamedTuple):
@@ -45,13 +46,22 @@ def cancel(worker: int, claims: Sequence[dispatch.Claimed]) -> Fates:
     return _end(worker, claims, _cancelled)
 
 
+def terminate(worker: int, claims: Sequence[dispatch.Claimed]) -> Fates:
+    """End children of this worker whose parents have ended. Raises ``WorkerFenced``."""
+    return _end(worker, claims, _terminated)
+
+
 def cancel_delayed(chain_id: UUID, reason: str) -> UUID | None:
     """End a run that is still to begin, in the caller's transaction; its id, or None: it begins, or is busy."""
     locked = dispatch.locked_for_end([chain_id])
     if chain_id not in locked or not dispatch.is_delayed(chain_id):
         return None
     run_id, _, _ = locked[chain_id]
-    _write([(chain_id, run_id, _cancelled_for(chain_id, reason))])
+    row = _rows([run_id]).get()
+    parent = children.parent_of(row)
+    if parent is not None and children.busy([parent]):
+        return None
+    _write([(row, _cancelled_for(chain_id, reason))])
     return run_id
 
 
@@ -62,18 +72,26 @@ def _end(worker: int, claims: Sequence[dispatch.Claimed], end_of: _EndOf) -> Fat
         there = dispatch.existing(mine.keys() - had.keys()) if len(had) < len(mine) else set()
         ours = [one for chain, one in mine.items() if had.get(chain) == (one.run_id, worker, one.epoch)]
         rows = _rows([one.run_id for one in ours]).in_bulk()
-        ends = [(one.chain_id, one.run_id, end_of(one, rows[one.run_id])) for one in ours]
-        _write(ends)
-    return Fates({chain: end.status for chain, _, end in ends}, there)
+        ending_parents = children.busy([parent for row in rows.values() if (parent := children.parent_of(row))])
+        there |= {row.chain_id for row in rows.values() if row.parent_chain_id in ending_parents}
+        ends = [(rows[one.run_id], end_of(one, rows[one.run_id])) for one in ours if one.chain_id not in there]
+        told = _write(ends)
+    return Fates({row.chain_id: end.status for row, end in ends}, there, told)
 
 
-def _write(ends: Sequence[tuple[UUID, UUID, _End]]) -> None:
-    """The events and the ends, for chains that are locked for their end."""
-    history.append(history.after_last([(run_id, end.event) for _, run_id, end in ends]))
-    runs.close(
+def _write(ends: Sequence[tuple[WorkflowRun, _End]]) -> set[UUID]:
+    """The events and the ends, for chains that are locked for their end; returns the chains of parents told."""
+    history.append(history.after_last([(row.pk, end.event) for row, end in ends]))
+    return runs.close(
         [
-            runs.Ending(chain_id, run_id, end.status, failure=msgspec.json.encode(end.failure).decode())
-            for chain_id, run_id, end in ends
+            runs.Ending(
+                row.chain_id,
+                row.pk,
+                end.status,
+                failure=msgspec.json.encode(end.failure).decode(),
+                parent=children.parent_of(row),
+            )
+            for row, end in ends
         ]
     )
 
@@ -92,6 +110,12 @@ def _timed_out(claimed: dispatch.Claimed, run: WorkflowRun) -> _End:
 
 def _cancelled(claimed: dispatch.Claimed, run: WorkflowRun) -> _End:
     return _cancelled_for(claimed.chain_id)
+
+
+def _terminated(claimed: dispatch.Claimed, run: WorkflowRun) -> _End:
+    waiting = [one.message for one in inbox.read([claimed.chain_id])[claimed.chain_id]]
+    reason = next((message.reason for message in waiting if isinstance(message, messages.Terminate)), "")
+    return _End(events.RunTerminated(reason=reason), Status.TERMINATED, Failure(type="Terminated", message=reason))
 
 
 def _cancelled_for(chain_id: UUID, reason: str | None = None) -> _End:

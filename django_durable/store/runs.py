@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 from django.db.models import OuterRef, Subquery
 
+from django_durable.definitions.subject import Subject
 from django_durable.history import blocking, events
-from django_durable.history.status import CLOSED, Status
+from django_durable.history.replies import State
+from django_durable.history.status import CLOSED, Status, before
 from django_durable.models import (
     ActivityOutcome,
     ActivityTask,
     Dispatch,
     InboxMessage,
+    Update,
     WorkflowRun,
 )
 from django_durable.querysets import RunQuerySet
-from django_durable.store import clock, database, dispatch, following, history
+from django_durable.store import children, clock, database, dispatch, following, history, updates
 
 
 class Ending(NamedTuple):
@@ -31,20 +34,37 @@ class Ending(NamedTuple):
     result: str | None = None
     failure: str | None = None
     follows: following.Following | None = None
+    parent: children.Parent | None = None
+
+    @property
+    def reply(self) -> children.Reply | None:
+        """What the end of the chain tells its parent, if there is one."""
+        if self.parent is None or self.follows is not None:
+            return None
+        return children.Reply(self.parent, self.status, self.result, self.failure)
+
+
+class Place(NamedTuple):
+    """A run and its chain."""
+
+    chain_id: UUID
+    run_id: UUID
 
 
 def rows() -> RunQuerySet:
     return WorkflowRun.objects.using(database.alias())
 
 
-def close(endings: Sequence[Ending]) -> None:
+def close(endings: Sequence[Ending]) -> set[UUID]:
     """End runs whose dispatch rows this transaction has locked for their end, and whose last event it writes.
 
     Everything that belongs to an open chain goes with its dispatch row, unless another run follows; then the messages
-    stay, and what belongs to the run alone goes.
+    stay, and what belongs to the run alone goes. Parents are told; returns their chains. The caller has seen that none
+    of them is busy.
     """
     if not endings:
-        return
+        return set()
+    told = children.reply([reply for ending in endings if (reply := ending.reply) is not None])
     follow = [ending.follows for ending in endings if ending.follows is not None]
     ended = following.before(follow)
     if database.is_postgres():
@@ -52,12 +72,13 @@ def close(endings: Sequence[Ending]) -> None:
     else:
         _close_each(endings)
     following.insert(follow, ended)
+    return told
 
 
 _CLOSE = f"""
 WITH ended AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(%s::json)
-    AS row(chain_id uuid, run_id uuid, status text, result text, failure text, is_last boolean)),
+    SELECT *, {{now}} AS now FROM json_to_recordset(%s::json)
+    AS row(chain_id uuid, run_id uuid, status text, result text, failure text, is_last boolean) LIMIT %s),
 begun AS MATERIALIZED (
     SELECT chain_id, started_at FROM {Dispatch._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended)),
 dispatched AS (
@@ -67,11 +88,18 @@ messages AS (
 tasks AS (
     DELETE FROM {ActivityTask._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended)),
 outcomes AS (
-    DELETE FROM {ActivityOutcome._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended))
+    DELETE FROM {ActivityOutcome._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended)),
+updates AS (
+    UPDATE {Update._meta.db_table} AS u
+    SET expires_at = CASE WHEN ended.is_last THEN now + %s END, closed_at = COALESCE(u.closed_at, now),
+        failure = CASE u.state WHEN '{State.ACCEPTED}' THEN ended.failure ELSE u.failure END,
+        state = CASE u.state WHEN '{State.SENT}' THEN '{State.MISSED}' WHEN '{State.ACCEPTED}' THEN '{State.FAILED}'
+            ELSE u.state END
+    FROM ended WHERE u.chain_id = ended.chain_id AND (ended.is_last OR u.state = '{State.ACCEPTED}'))
 UPDATE {WorkflowRun._meta.db_table} AS run
 SET status = ended.status, open_workflow_id = NULL, open_subject = NULL, result = ended.result,
     failure = ended.failure, blocked = NULL,
-    started_at = begun.started_at, closed_at = {{now}}
+    started_at = begun.started_at, closed_at = now
 FROM ended LEFT JOIN begun ON begun.chain_id = ended.chain_id
 WHERE run.id = ended.run_id
 """
@@ -80,10 +108,12 @@ WHERE run.id = ended.run_id
 def _close_at_once(endings: Sequence[Ending]) -> None:
     now, params = clock.sql()
     records = msgspec.json.encode(
-        [ending._asdict() | {"follows": None, "is_last": ending.follows is None} for ending in endings]
+        [ending._asdict() | {"follows": None, "parent": None, "is_last": ending.follows is None} for ending in endings]
     ).decode()
     with database.cursor() as cursor:
-        cursor.execute(_CLOSE.format(now=now), [records, *params])
+        keep: Any = updates.KEEP  # an interval is what the driver makes of it
+        # The limit tells the planner how few rows these are: it would guess a hundred, and read small tables whole.
+        cursor.execute(_CLOSE.format(now=now), [*params, records, len(endings), keep])
 
 
 def _close_each(endings: Sequence[Ending]) -> None:
@@ -105,6 +135,18 @@ def _close_each(endings: Sequence[Ending]) -> None:
     for table, which in ((InboxMessage, last), (ActivityTask, chains), (ActivityOutcome, chains)):
         table.objects.using(using).filter(chain_id__in=which)._raw_delete(using)
     dispatch.rows().filter(pk__in=last)._raw_delete(using)
+    for ending in endings:
+        _close_updates(ending)
+
+
+def _close_updates(ending: Ending) -> None:
+    """Updates of the run that have no reply get theirs now; at the chain's end all of its updates do."""
+    there = Update.objects.using(database.alias()).filter(chain_id=ending.chain_id)
+    now = clock.now()
+    there.filter(state=State.ACCEPTED).update(state=State.FAILED, failure=ending.failure, closed_at=now)
+    if ending.follows is None:
+        there.filter(state=State.SENT).update(state=State.MISSED, closed_at=now)
+        there.update(expires_at=clock.plus(now, updates.KEEP))
 
 
 def terminate(chain_id: UUID, event: events.RunTerminated, failure: str) -> UUID | None:
@@ -117,8 +159,11 @@ def terminate(chain_id: UUID, event: events.RunTerminated, failure: str) -> UUID
     if chain_id not in locked:
         return None
     run_id, _, _ = locked[chain_id]
+    parent = children.parent_of(rows().only("parent_chain_id", "parent_key").get(pk=run_id))
+    if parent is not None and children.busy([parent]):
+        return None
     history.append(history.after_last([(run_id, event)]))
-    close([Ending(chain_id, run_id, Status.TERMINATED, failure=failure)])
+    close([Ending(chain_id, run_id, Status.TERMINATED, failure=failure, parent=parent)])
     return run_id
 
 
@@ -129,10 +174,26 @@ def latest(workflow_id: str) -> WorkflowRun | None:
 
 def open_chain(workflow_id: str, *, run_id: UUID | None = None) -> UUID | None:
     """The chain of the open run of a workflow id; None if there is none, or it is not the chain of ``run_id``."""
+    found = open_place(workflow_id, run_id=run_id)
+    return found.chain_id if found else None
+
+
+def open_place(workflow_id: str, *, run_id: UUID | None = None) -> Place | None:
+    """The open run of a workflow id; None if there is none, or it is not of the chain of ``run_id``."""
     found = rows().filter(open_workflow_id=workflow_id)
     if run_id is not None:
         found = found.filter(chain_id=Subquery(rows().filter(pk=run_id).values("chain_id")))
-    return found.values_list("chain_id", flat=True).first()
+    return _place(found)
+
+
+def latest_place(workflow_id: str, *, run_id: UUID | None = None) -> Place | None:
+    """The latest run of a workflow id, or ``run_id``, open or closed."""
+    return _place(rows().filter(pk=run_id) if run_id is not None else rows().for_workflow(workflow_id))
+
+
+def _place(found: RunQuerySet) -> Place | None:
+    row = found.values_list("chain_id", "pk").first()
+    return Place(*row) if row else None
 
 
 def latest_of_chain(run_id: UUID) -> WorkflowRun | None:
@@ -149,9 +210,19 @@ def chain_status(run_id: UUID) -> Status | None:
     return Status(status) if status else None
 
 
+def exists(chain_id: UUID) -> bool:
+    """Whether there ever was a chain of that id."""
+    return rows().filter(chain_id=chain_id).exists()
+
+
 def open_run(workflow_id: str) -> UUID | None:
     """The open run of a workflow id."""
     return rows().filter(open_workflow_id=workflow_id).values_list("pk", flat=True).first()
+
+
+def open_about(subject: Subject) -> WorkflowRun | None:
+    """The open run that keeps others of its kind away from a subject."""
+    return rows().filter(open_subject=subject.key).first()
 
 
 def latest_closed_status(workflow_id: str, *, apart_from: UUID) -> Status | None:
@@ -166,12 +237,43 @@ def set_blocked(run_id: UUID, block: blocking.Block) -> blocking.Block:
     before = blocking.decode(rows().filter(pk=run_id).values_list("blocked", flat=True).first())
     since = before.since if before else clock.read().isoformat()
     kept = msgspec.structs.replace(block, since=since, times=before.times + 1 if before else 1)
-    rows().filter(pk=run_id, open_workflow_id__isnull=False).update(
-        status=Status.BLOCKED, blocked=blocking.encode(kept)
-    )
+    _open(run_id, Status.BLOCKED).update(status=Status.BLOCKED, blocked=blocking.encode(kept))
     return kept
 
 
+def note_lingering(notes: Sequence[tuple[UUID, str | None]]) -> None:
+    """Note what open runs still have to do with messages."""
+    for run_id, lingering in notes:
+        rows().filter(pk=run_id).update(lingering=lingering)
+
+
+_PROGRESS = f"""
+UPDATE {WorkflowRun._meta.db_table} AS run SET progress = note.progress
+FROM json_to_recordset(%s::json) AS note(run_id uuid, progress text) WHERE run.id = note.run_id
+"""
+
+
+def note_progress(notes: Sequence[tuple[UUID, str]]) -> None:
+    """Note what runs say they are doing."""
+    if notes and database.is_postgres():
+        records = [{"run_id": run_id, "progress": progress} for run_id, progress in notes]
+        with database.cursor() as cursor:
+            cursor.execute(_PROGRESS, [msgspec.json.encode(records).decode()])
+        return
+    for run_id, progress in notes:
+        rows().filter(pk=run_id).update(progress=progress)
+
+
 def set_going(run_id: UUID) -> None:
-    """Note that a run that was parked goes on."""
-    rows().filter(pk=run_id, open_workflow_id__isnull=False).update(status=Status.RUNNING, blocked=None)
+    """Note that a run that was held goes on."""
+    _open(run_id, Status.RUNNING).update(status=Status.RUNNING, blocked=None)
+
+
+def set_paused(run_id: UUID) -> None:
+    """Note that a run rests."""
+    _open(run_id, Status.PAUSED).update(status=Status.PAUSED)
+
+
+def _open(run_id: UUID, new: Status) -> RunQuerySet:
+    """The run, if it is open and may become ``new``."""
+    return rows().filter(pk=run_id, open_workflow_id__isnull=False, status__in=sorted(before(new)))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -13,7 +13,7 @@ from django_durable.history import codec, events
 from django_durable.history.status import Status
 from django_durable.models import Dispatch, HistoryEvent, WorkflowRun
 from django_durable.payloads import payload
-from django_durable.store import clock, database, dispatch, history, runs
+from django_durable.store import attributes, clock, database, dispatch, history, runs
 
 
 class NewRun(NamedTuple):
@@ -48,6 +48,7 @@ class NewRun(NamedTuple):
     subject_id: str | None = None
     open_subject: str | None = None
     schedule: str | None = None
+    attributes: Mapping[str, Any] | None = None
 
 
 def insert(new: NewRun) -> bool:
@@ -62,7 +63,11 @@ def insert_many(new: Sequence[NewRun]) -> list[UUID]:
     """Start runs; returns the ids of those whose workflow id was free."""
     if not new:
         return []
-    return _insert_at_once(new) if database.is_postgres() else _insert_each(new)
+    started = _insert_at_once(new) if database.is_postgres() else _insert_each(new)
+    shown = {run.run_id: run.attributes for run in new if run.attributes}
+    if shown:
+        attributes.write([(run_id, shown[run_id]) for run_id in started if run_id in shown])
+    return started
 
 
 _PLAIN = (  # columns of the run that are those of ``NewRun``
@@ -104,6 +109,7 @@ def _insert_at_once(new: Sequence[NewRun]) -> list[UUID]:
         {name: value for name, value in run._asdict().items() if value is not None}
         | {
             "started": None,
+            "attributes": None,
             "input": payload.dump(run.started.input),
             "event": codec.encode(run.started).decode(),
             "schema": codec.SCHEMA,

@@ -9,16 +9,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from django_durable.testing.crashing import crash_everywhere as crash_everywhere
     from django_durable.testing.environments import Environment as Environment
     from django_durable.testing.environments import environment as environment
+    from django_durable.testing.golden import assert_golden as assert_golden
     from django_durable.testing.mocks import Mock as Mock
+    from django_durable.testing.replays import assert_replays as assert_replays
 
-__all__ = ["environment", "Environment", "Mock"]
+__all__ = ["environment", "Environment", "Mock", "assert_replays", "assert_golden", "crash_everywhere"]
 
 _MODULES = {
     "environment": "environments",
     "Environment": "environments",
     "Mock": "mocks",
+    "assert_replays": "replays",
+    "assert_golden": "golden",
+    "crash_everywhere": "crashing",
 }
 
 

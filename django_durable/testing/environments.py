@@ -16,9 +16,9 @@ from django_durable.client import waiting
 from django_durable.client.handle import WorkflowHandle
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.exceptions import DurableError, WaitsInVain, WouldWaitForever
-from django_durable.store import clock, database, history, horizon, leases
+from django_durable.store import clock, database, history, horizon, leases, runs
 from django_durable.testing import reasons
-from django_durable.testing.hands import Hands
+from django_durable.testing.hands import Hands, Killed
 from django_durable.testing.mocks import AnyActivity, Mock, Mocks
 from django_durable.worker import embedded
 
@@ -26,6 +26,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 LEAD = timedelta(seconds=1)  # by which the clock is ahead of the real one, so that what tests read there is not later
+MOST_DEATHS = 10_000  # of its worker, in one go
 MOST_SKIPS = 1_000  # of time, without anything happening to the run that somebody waits for
 
 _current: Environment | None = None
@@ -122,37 +123,49 @@ class Environment:
 
     # What waiting verbs use
 
-    def work_for(self, workflow_id: str, run_id: UUID) -> None:
+    def work_for(self, workflow_id: str, run_id: UUID, has_come: Callable[[], bool]) -> None:
         """Do what is due; if that does not bring the run on, let time pass until something does."""
-        before = history.last_sequence(run_id)
+        before = _place(run_id)
         self._work()
         for _ in range(MOST_SKIPS):
-            if history.last_sequence(run_id) != before:
+            if _place(run_id) != before or has_come():
                 return
             following = self._next_moment()
             if following is None or self._waits_in_vain(run_id):
-                raise WaitsInVain(reasons.why_it_waits(workflow_id, run_id))
+                raise WaitsInVain(reasons.why_it_waits(run_id))
             self._skip_to(following)
             self._work()
-        raise WaitsInVain(
-            f"{reasons.why_it_waits(workflow_id, run_id)} Other runs have gone on {MOST_SKIPS:,} times meanwhile."
-        )
+        raise WaitsInVain(f"{reasons.why_it_waits(run_id)} Other runs have gone on {MOST_SKIPS:,} times meanwhile.")
+
+    # What crash_everywhere uses
+
+    def let_go(self) -> None:
+        """Keep nothing in memory: whatever comes next is read from the database."""
+        if self._hands is not None:
+            self._hands.retire()
+            self._hands = None
+
+    def turn_back(self, moment: datetime) -> None:
+        """Set the clock to a moment that it has shown before."""
+        self._skipped -= self._now - moment
+        self._set(moment)
 
     # Inside
 
     def _work(self) -> None:
-        for _ in range(2):
+        for _ in range(MOST_DEATHS):
             if self._hands is not None and not self._hands.knows_everything:
-                self._hands.retire()
-                self._hands = None
-            self._hands = self._hands or Hands(self._mocks)
+                self.let_go()
+            hands = self._hands = self._hands or Hands(self._mocks)
             try:
-                self._hands.work()
+                hands.work()
                 return
             except leases.WorkerFenced:  # its row was rolled back, with a test's transaction for example
-                self._hands.retire()
-                self._hands = None
-        raise DurableError("The environment's worker is declared dead again and again.")
+                hands.retire()
+            except Killed:
+                hands.die()
+            self._hands = None if self._hands is hands else self._hands
+        raise DurableError("The environment's worker dies again and again.")
 
     def _next_moment(self, *, everything: bool = True) -> datetime | None:
         stored = horizon.next_moment(everything=everything)
@@ -188,7 +201,12 @@ class Environment:
     def _close(self) -> None:
         try:
             self._mocks.clear()
-            if self._hands is not None:
-                self._hands.retire()
+            self.let_go()
         finally:
             clock.stand_still_at(None)
+
+
+def _place(run_id: UUID) -> tuple[UUID, int] | None:
+    """How far a chain has come: its latest run, and the last event of that."""
+    run = runs.latest_of_chain(run_id)
+    return None if run is None else (run.pk, history.last_sequence(run.pk))

@@ -30,14 +30,20 @@ BUSY_PAUSE = 0.02  # seconds; before rows are tried again that another connectio
 BUSY_PATIENCE = 10.0
 
 
+class Killed(BaseException):
+    """A test lets the process die here, as far as the database can see."""
+
+
 class Hands:
     """One engine, its executor and its maintenance. After ``die`` or ``retire`` it is of no use any more."""
 
     def __init__(self, mocks: Mocks) -> None:
         self._serving = Serving.everything(())
         self._finished: deque[Finished] = deque()
-        self._executor = InlineExecutor(self._finished.append, self._overdue, mocks)
-        self._slots = Slots(self._executor, self._executor)
+        self._executor = InlineExecutor(
+            self._finished.append, self._overdue, lambda job: self._engine.beats.note(job), self._open, mocks
+        )
+        self._slots = Slots(threads=self._executor, loop=self._executor, processes=self._executor)
         self._woken = False
         self.worker = leases.register(
             NAME,
@@ -133,5 +139,9 @@ class Hands:
     def _wake(self) -> None:
         self._woken = True
 
-    def _overdue(self, job: Job) -> None:
-        self._engine.results.time_out(job)
+    def _open(self, job: Job) -> None:
+        self._engine.beats.ask_for_row(job)
+        self._engine.beats.write()
+
+    def _overdue(self, job: Job, timeout: str) -> None:
+        self._engine.results.time_out(job, timeout)

@@ -59,7 +59,7 @@ class Mocks:
                 f"mock() needs a function that is called with the activity's arguments, not {function!r}. "
                 "For a fixed result: mock(activity, lambda *args, **kwargs: result)."
             )
-        name = activity if isinstance(activity, str) else getattr(activity, "registered_name", None)
+        name = activity if isinstance(activity, str) else getattr(registry.adapted(activity), "registered_name", None)
         if not isinstance(name, str):
             raise TypeError(f"mock() needs an activity, or the name of one, not {activity!r}.")
         registry.activity(name)  # a wrong name is told here, not by a test that runs the real thing

@@ -36,8 +36,10 @@ class Alarms:
             heapq.heappush(self._ends, (run.claimed.deadline, next(self._counter), run))
 
     def set_deadline(self, job: Job) -> None:
-        if job.deadline is not None:
-            heapq.heappush(self._deadlines, (job.deadline, next(self._counter), job))
+        """Make the time known at which the attempt is overdue, if it ever is."""
+        limit = job.deadline()
+        if limit is not None:
+            heapq.heappush(self._deadlines, (limit[0], next(self._counter), job))
 
     def due_timers(self, now: datetime) -> Iterator[tuple[OwnedRun, int]]:
         """Runs whose next timer is due, with its sequence."""
@@ -53,9 +55,16 @@ class Alarms:
         while self._ends and self._ends[0][0] <= now:
             yield heapq.heappop(self._ends)[2]
 
-    def due_deadlines(self) -> Iterator[Job]:
-        while self._deadlines and self._deadlines[0][0] <= time.monotonic():
-            yield heapq.heappop(self._deadlines)[2]
+    def due_deadlines(self) -> Iterator[tuple[Job, str]]:
+        """Attempts that are overdue, with the timeout that has passed. Heartbeats may have moved it meanwhile."""
+        now = time.monotonic()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            job = heapq.heappop(self._deadlines)[2]
+            limit = job.deadline()
+            if limit is not None and limit[0] <= now:
+                yield job, limit[1]
+            else:
+                self.set_deadline(job)
 
     def until_next(self, now: datetime) -> float | None:
         """Seconds until anything is due; None: nothing is."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import random
 import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync, sync_to_async
@@ -14,10 +17,13 @@ from django.db import DatabaseError, IntegrityError, InterfaceError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
+from django_durable import propagation
+from django_durable.client import tokens
 from django_durable.definitions import current
-from django_durable.exceptions import DurableError, RetryAfter
-from django_durable.history import failures
-from django_durable.payloads import payload
+from django_durable.exceptions import ActivityCancelled, ActivityCompletesLater, DurableError, RetryAfter
+from django_durable.history import failures, messages
+from django_durable.payloads import codec, payload
+from django_durable.payloads.payload import Payload
 from django_durable.store import database, flush, outcomes
 from django_durable.worker.jobs import Finished, Job
 
@@ -37,28 +43,37 @@ def execute(job: Job) -> Finished:
     if job.given_up:
         return Finished(job=job, lost=True)
     try:
-        with current.entered(_current(job)):
-            if job.definition.options.atomic:
-                return _execute_atomic(job)
-            args, kwargs = job.definition.decode_input(job.input)
-            value = job.function(*args, **kwargs)
-            return Finished(job=job, result=job.definition.encode_result(value))
+        return contextvars.Context().run(_execute, job)
+    except ActivityCompletesLater:
+        return Finished(job=job, later=True)
     except BaseException as error:  # SystemExit of an activity must not end the worker's thread
         return failed(job, error)
     finally:
         release_connections()
 
 
+def _execute(job: Job) -> Finished:
+    """In a context of its own: nothing that it sets is left behind for the thread's next job."""
+    with current.entered(_current(job)), propagation.restored(job.headers):
+        if job.definition.options.atomic:
+            return _execute_atomic(job)
+        args, kwargs = job.definition.decode_input(job.input)
+        value = job.function(*args, **kwargs)
+        return Finished(job=job, result=job.definition.encode_result(value))
+
+
 async def execute_async(job: Job) -> Finished:
     """Run an ``async def`` activity on this thread's event loop, with a thread of its own for sync ORM calls."""
     try:
-        with current.entered(_current(job)):
+        with current.entered(_current(job)), propagation.restored(job.headers):
             async with ThreadSensitiveContext() as context:
                 try:
                     return await _await(job)
                 finally:
                     if context in SyncToAsync.context_to_thread_executor:  # the thread ends with this attempt
                         await sync_to_async(close_connections)()
+    except ActivityCompletesLater:
+        return Finished(job=job, later=True)
     except BaseException as error:
         return failed(job, error)
 
@@ -68,10 +83,16 @@ def execute_async_here(job: Job) -> Finished:
     if job.given_up:
         return Finished(job=job, lost=True)
     try:
-        with current.entered(_current(job)):
-            return async_to_sync(_await)(job)
+        return contextvars.Context().run(_execute_async_here, job)
+    except ActivityCompletesLater:
+        return Finished(job=job, later=True)
     except BaseException as error:
         return failed(job, error)
+
+
+def _execute_async_here(job: Job) -> Finished:
+    with current.entered(_current(job)), propagation.restored(job.headers):
+        return async_to_sync(_await)(job)
 
 
 async def _await(job: Job) -> Finished:
@@ -80,13 +101,22 @@ async def _await(job: Job) -> Finished:
     return Finished(job=job, result=job.definition.encode_result(value))
 
 
+def cancelled(job: Job) -> Finished:
+    """The outcome of an activity that was asked to stop and is not executed."""
+    return Finished(job=job, failure=messages.stopped(job.key).failure)
+
+
 def failed(job: Job, error: BaseException) -> Finished:
     """The outcome of an attempt that raised: tried again as the policy says, or final."""
+    if job.given_up and isinstance(error, ActivityCancelled | asyncio.CancelledError):
+        return cancelled(job)
     return Finished(job=job, failure=failures.from_exception(_trimmed(error)), retry_after=retry_delay(job, error))
 
 
 def retry_delay(job: Job, error: BaseException) -> timedelta | None:
     """How long to wait before the next attempt; None: there is none."""
+    if job.given_up and not job.timed_out:
+        return None  # it was asked to stop
     policy = job.definition.options.retry
     try:
         if not policy.allows(error, job.failures):
@@ -108,7 +138,40 @@ def _current(job: Job) -> current.CurrentActivity:
         idempotency_key=job.key,
         is_cancelled=lambda: job.given_up,
         is_stopping=lambda: job.stopping,
+        on_heartbeat=partial(_tell, job),
+        on_token=partial(_token, job),
+        heartbeat_details=codec.decode(job.last_details, what="Heartbeat details") if job.last_details else None,
     )
+
+
+def _token(job: Job) -> str:
+    """Its signed address. From now on somebody outside may complete it, so it must have its row."""
+    name = job.definition.name
+    if job.definition.options.atomic:
+        raise DurableError(f"Activity {name} is atomic: it is completed by its own transaction, and by no token.")
+    if job.held is None and job.pulse is not None:
+        job.pulse.open(job)
+    if job.held is None:
+        raise DurableError(
+            f"Activity {name} got no row in time, so its token would lead nowhere. On SQLite, ask for the token "
+            "outside of any transaction."
+        )
+    return tokens.make(job.chain_id, job.key)
+
+
+def _tell(job: Job, details: Any) -> None:
+    stored = None
+    if details is not None:
+        stored = codec.encode(details, what=f"The heartbeat details of activity {job.definition.name}")
+    beat(job, stored)
+
+
+def beat(job: Job, details: Payload | None) -> None:
+    """The attempt is alive, and has told ``details`` or nothing new."""
+    job.details = details or job.details
+    job.beat_at = time.monotonic()
+    if job.pulse is not None:
+        job.pulse.beat(job)
 
 
 def _trimmed(error: BaseException) -> BaseException:

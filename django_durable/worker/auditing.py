@@ -7,6 +7,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 from django_durable.store import dispatch, leases, tasks
+from django_durable.worker.executors import Slots
 from django_durable.worker.flushing import Flusher
 from django_durable.worker.holdings import Holdings
 from django_durable.worker.ownership import OwnedRun
@@ -23,6 +24,7 @@ class Auditor:
         worker: int,
         *,
         holdings: Holdings,
+        slots: Slots,
         flusher: Flusher,
         parking: Parking,
         lost: Callable[[OwnedRun], None],
@@ -30,6 +32,7 @@ class Auditor:
         """``lost`` is told of runs that turn out not to be this worker's any more."""
         self._worker = worker
         self._holdings = holdings
+        self._slots = slots
         self._flusher = flusher
         self._parking = parking
         self._lost = lost
@@ -40,7 +43,10 @@ class Auditor:
         return self._flusher.met_outage
 
     def audit(self) -> None:
-        """Give back what nobody here knows, drop what is not ours, hand over local activities that last."""
+        """Give back what nobody here knows, drop what is not ours, hand over local activities that last.
+
+        Attempts whose task is gone, because their workflow has given them up or somebody else has it, are stopped.
+        """
         self._flusher.met_outage = False
         with leases.fenced(self._worker):
             owned, held = dispatch.owned(self._worker), tasks.held_by(self._worker)
@@ -48,6 +54,14 @@ class Auditor:
             dispatch.give_up(self._worker, strays)
             for task in held - self._held():
                 tasks.give_back(task)
+            stopping = tasks.asked_to_stop(held)
+            gone = [
+                job
+                for job in self._holdings.jobs
+                if job.held is not None and (job.held in stopping or (job.held not in held and not job.is_abandoned))
+            ]
+        for job in gone:
+            self._slots.give_up(job)
         self._hand_over_old(time.monotonic() - LOCAL_SECONDS)
         for run in list(self._holdings.owned.values()):
             if owned.get(run.claimed.chain_id) != run.claimed.epoch:

@@ -7,16 +7,20 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
+from uuid import UUID
 
-from django_durable import conf, instrumentation
+from django_durable import conf, instrumentation, transports
 from django_durable.client import messaging
 from django_durable.history import events
 from django_durable.history.status import Status
-from django_durable.store import clock, database, delivery, flush, leases, outside
+from django_durable.store import clock, database, delivery, dispatch, flush, leases, outside
+from django_durable.worker import offspring
 from django_durable.worker.alarms import Alarms
 from django_durable.worker.auditing import Auditor
+from django_durable.worker.beating import Beats
+from django_durable.worker.child_starts import ChildStarts
 from django_durable.worker.draining import Drainer
 from django_durable.worker.executors import Slots
 from django_durable.worker.flushing import Flusher
@@ -28,6 +32,7 @@ from django_durable.worker.outside_ends import OutsideEnds
 from django_durable.worker.ownership import Draft, Input, OwnedRun
 from django_durable.worker.pace import Pace
 from django_durable.worker.parking import Parking
+from django_durable.worker.pausing import Pausing
 from django_durable.worker.releasing import Releaser
 from django_durable.worker.results import Results
 from django_durable.worker.serving import Serving
@@ -62,6 +67,8 @@ class Engine:
         pace: Pace,
         linger: Callable[[], float],
         on_tick: Callable[[], None],
+        on_parent_closed: Callable[[UUID], None] = lambda chain: None,
+        threaded: bool = False,
         stopped: Callable[[], bool],
         finished: deque[Finished],
     ) -> None:
@@ -83,9 +90,15 @@ class Engine:
         self._flusher = Flusher(worker, self.gives_up)
         self.results = Results(worker, self.holdings, slots)
         self._drainer = Drainer(worker, slots, watchdog)
-        loader = Loader(self._drainer, slots, cache, watchdog, serving)
-        self._loader = loader
         self.parking = Parking(worker, self.holdings, slots, self._flusher)
+        self.beats = Beats(
+            worker, holdings=self.holdings, slots=slots, parking=self.parking, ring=self._bell.set, estimate=self.time
+        )
+        self._pausing = Pausing(
+            worker, holdings=self.holdings, flusher=self._flusher, parking=self.parking, lost=self._lose
+        )
+        loader = Loader(self._drainer, slots, cache, watchdog, serving, pause=self._pausing.add)
+        self._loader = loader
         self.taking = Taking(
             worker,
             holdings=self.holdings,
@@ -107,10 +120,23 @@ class Engine:
             lost=self._lose,
         )
         self._outside = OutsideEnds(
-            worker, holdings=self.holdings, flusher=self._flusher, ended=self._ended_outside, lost=self._lose
+            worker,
+            holdings=self.holdings,
+            flusher=self._flusher,
+            ended=self._ended_outside,
+            lost=self._lose,
+            told=self._tell,
         )
+        self._on_parent_closed = on_parent_closed
+        self._answered: deque[UUID] = deque()
+        self._child_starts = ChildStarts(worker, threaded=threaded, told=self.hear)
         self.auditor = Auditor(
-            worker, holdings=self.holdings, flusher=self._flusher, parking=self.parking, lost=self._lose
+            worker,
+            holdings=self.holdings,
+            slots=slots,
+            flusher=self._flusher,
+            parking=self.parking,
+            lost=self._lose,
         )
 
     def gives_up(self) -> bool:
@@ -123,6 +149,11 @@ class Engine:
     def report(self, finished: Finished) -> None:
         """An executor tells the end of an attempt."""
         self._finished.append(finished)
+        self._bell.set()
+
+    def hear(self, chain: UUID) -> None:
+        """There is a message for a run that is probably this worker's."""
+        self._answered.append(chain)
         self._bell.set()
 
     def wake(self) -> None:
@@ -147,9 +178,12 @@ class Engine:
         if not self.draining and self.taking.is_due():
             worked |= self._take()
         worked |= self._outside.write()
+        worked |= self._hear_answers()
+        worked |= self._pausing.write()
         batch = self._drain()
         if batch:
             self._flush(batch)
+        worked |= self.beats.write()
         worked |= self._report()
         worked |= self._releaser.release(draining=self.draining)
         return worked or bool(batch)
@@ -157,7 +191,12 @@ class Engine:
     @property
     def is_held_up(self) -> bool:
         """Whether something is left only because somebody else has its rows."""
-        return bool(self.holdings.ready or self.holdings.reports or self._outside.waits)
+        waits = self._outside.waits or self._pausing.waits or self._starts_wait
+        return bool(self.holdings.ready or self.holdings.reports or waits)
+
+    @property
+    def _starts_wait(self) -> bool:
+        return not self._child_starts.threaded and self._child_starts.waits
 
     def is_idle(self) -> bool:
         """Whether nothing is owned, executed or still to be told."""
@@ -175,7 +214,11 @@ class Engine:
             instrumentation.send(instrumentation.engine_lagging, worker=self.worker, seconds=late)
 
     def _until_next(self) -> float:
-        if self._finished or any(run.busy_until <= time.monotonic() for run in self.holdings.ready.values()):
+        if (
+            self._finished
+            or self._answered
+            or any(run.busy_until <= time.monotonic() for run in self.holdings.ready.values())
+        ):
             return 0.0
         waits = [min(LONGEST_REST, conf.current().LEASE_SECONDS / RESTS_PER_LEASE)]
         if not self.draining:
@@ -185,7 +228,8 @@ class Engine:
         if any(run.idle_since is not None for run in self.holdings.owned.values()):
             waits.append(self._linger() / 2)
         due = self.alarms.until_next(self.time.now()) if self.holdings.owned or self.holdings.jobs else None
-        return min(waits if due is None else [*waits, due])
+        beat = self.beats.until_next()
+        return min([*waits, *(wait for wait in (due, beat) if wait is not None)])
 
     def _collect(self) -> bool:
         collected = bool(self._finished)
@@ -195,8 +239,8 @@ class Engine:
 
     def _ring(self) -> None:
         """Timers and deadlines that are due."""
-        for job in self.alarms.due_deadlines():
-            self.results.time_out(job)
+        for job, timeout in self.alarms.due_deadlines():
+            self.results.time_out(job, timeout)
         for run, sequence in self.alarms.due_timers(self.time.now()):
             if self.holdings.owned.get(run.claimed.chain_id) is run:
                 run.inputs.append(Input(events.TimerFired(timer=sequence)))
@@ -213,32 +257,69 @@ class Engine:
         for run in seen.runs:
             self.alarms.set_timer(run)
             self.alarms.set_end(run)
+            if not run.draft.events:  # else its starts are not committed yet
+                self._start_children(run)
         for run in seen.expired:
             self._outside.add(run, outside.time_out)
         for run in seen.cancelled:
             self._outside.add(run, outside.cancel)
+        for run in seen.orphaned:
+            self._outside.add(run, outside.terminate)
+        for run in seen.paused:
+            self._pausing.add(run)
         if seen.tick:
             self._on_tick()
         return bool(seen.runs or seen.jobs)
+
+    def _hear_answers(self) -> bool:
+        """Make starts that nobody else makes, and read what has been answered. False: there was nothing."""
+        made = not self._child_starts.threaded and self._child_starts.work()
+        chains = set()
+        while self._answered:
+            chains.add(self._answered.popleft())
+        self.taking.hear(chains)
+        return made or bool(chains)
+
+    def _start_children(self, run: OwnedRun) -> None:
+        """After the commit that holds the request."""
+        if run.instance.unstarted:
+            for start in offspring.starts_to_make(run):
+                self._child_starts.ask(start)
+
+    def _tell(self, chains: set[UUID], asked_to_end: Collection[UUID] = ()) -> None:
+        """Messages have been written for these: who has them is to read them, who sleeps is to wake up."""
+        self.taking.hear(chain for chain in chains if chain in self.holdings.owned)
+        others = {chain for chain in chains if chain not in self.holdings.owned}
+        messaging.hint_all(others.difference(asked_to_end))
+        messaging.hint_all(others.intersection(asked_to_end), holds=(dispatch.DELAYED,))
+
+    def _announce(self, result: flush.Result) -> None:
+        """Who has got messages in this flush, and which queues have new runs."""
+        self._tell(result.told, result.asked_to_end)
+        for queue in result.started:
+            transports.hint_work(queue)
+        if result.started:
+            self.wake()
 
     # Drain
 
     def _drain(self) -> list[OwnedRun]:
         """Drain ready runs in turn until everything is applied or the flush is full; returns what has changed."""
         now, monotonic = self.time.now(), time.monotonic()
-        turn = deque(run for run in self.holdings.ready.values() if run.busy_until <= monotonic)
+        ready = (run for run in self.holdings.ready.values() if not run.pauses or run.wants_write)
+        turn = deque(run for run in ready if run.busy_until <= monotonic)
         batch: dict[OwnedRun, None] = {}
         count = size = 0
         while turn and count < MAX_EVENTS and size < MAX_BYTES and (len(batch) < MAX_RUNS or turn[0] in batch):
             run = turn.popleft()
             before = len(run.draft.events), run.draft.size
-            if run.inputs and run.draft.ending is None and not self._apply(run, now):
+            if run.takes_inputs and not self._apply(run, now):
                 batch.pop(run, None)
                 continue
             batch[run] = None
             count += len(run.draft.events) - before[0]
             size += run.draft.size - before[1]
-            if run.inputs and run.draft.ending is None:
+            if run.takes_inputs and not run.must_be_replayed:
                 turn.append(run)
         for run in batch:
             if not run.wants_write:
@@ -248,6 +329,9 @@ class Engine:
         return [run for run in batch if run.wants_write]
 
     def _apply(self, run: OwnedRun, now: Any) -> bool:
+        if isinstance(run.inputs[0].event, events.RunTerminated):
+            self._outside.add(run, outside.terminate)
+            return False
         try:
             if run.stale and not run.draft.applied:
                 self._replay_again(run)
@@ -279,12 +363,14 @@ class Engine:
         result, refused = self._flusher.write([run.write() for run in group])
         if result.time is not None:
             self.time.update(result.time)
-        self.flushed += sum(len(run.draft.events) for run in group)
+        written = [run for run in group if result.verdicts.get(run.claimed.chain_id) is flush.Verdict.WRITTEN]
+        count = sum(len(run.draft.events) for run in written)
+        self.flushed += count
         instrumentation.send(
             instrumentation.flush_done,
             worker=self.worker,
-            runs=len(group),
-            events=sum(len(run.draft.events) for run in group),
+            runs=len(written),
+            events=count,
             seconds=time.monotonic() - started,
         )
         errors = {one.write.chain_id: one.error for one in refused}
@@ -293,6 +379,7 @@ class Engine:
                 self._trouble(run, errors[run.claimed.chain_id])
             else:
                 _VERDICTS[result.verdicts[run.claimed.chain_id]](self, run, result)
+        self._announce(result)
 
     def _written(self, run: OwnedRun, result: flush.Result) -> None:
         draft, run.draft = run.draft, Draft()
@@ -303,19 +390,31 @@ class Engine:
             self._ended(run, draft, draft.ending.status)
             return
         run.tries = 0
-        run.stale = conf.current().INSTANCE_CACHE_SIZE == 0
+        run.noted = run.instance.lingering()
+        run.stale = run.stale or conf.current().INSTANCE_CACHE_SIZE == 0
+        self._stop(run, {key for key, _ in draft.cancelled} | set(draft.stops))
         for job in draft.local:
             run.running[job.sequence] = job
             self._start(job)
+        self._start_children(run)
         self._after(run)
+
+    def _stop(self, run: OwnedRun, keys: set[str]) -> None:
+        """Tell attempts of this worker that their workflow has given them up."""
+        if keys:
+            for job in [job for job in self.holdings.jobs if job.key in keys and job.chain_id == run.claimed.chain_id]:
+                self._slots.give_up(job)
 
     def _ended(self, run: OwnedRun, draft: Draft, status: Status | None) -> None:
         """Nothing of the run stays here. ``status`` None: it goes on elsewhere, or was ended by somebody else."""
         for job in draft.local:
-            self._slots.give_back(is_async=job.definition.is_async)
+            self._slots.give_back(kind=job.definition.executor)
         for job in run.running.values():
-            self._slots.give_up(job)
+            if not job.is_abandoned:
+                self._slots.give_up(job)
         self.holdings.drop(run)
+        if status not in (None, Status.CONTINUED_AS_NEW) and (draft.ending is None or run.instance.had_children):
+            self._on_parent_closed(run.claimed.chain_id)
         run.instance.evict()
         if draft.ending is not None and draft.ending.follows is not None:
             self.wake()  # the next run of the chain is due
@@ -330,6 +429,7 @@ class Engine:
 
     def _ended_outside(self, run: OwnedRun, status: Status) -> None:
         draft, run.draft = run.draft, Draft()
+        draft.ending = None  # it is another one
         self._ended(run, draft, status)
 
     def _after(self, run: OwnedRun) -> None:
@@ -337,7 +437,7 @@ class Engine:
         self.alarms.set_timer(run)
         if not run.inputs:
             self.holdings.ready.pop(run.claimed.chain_id, None)
-            if not run.running:
+            if not run.running and not run.instance.unstarted:
                 run.idle_since = time.monotonic()
 
     def _busy(self, run: OwnedRun, result: flush.Result) -> None:
@@ -348,7 +448,7 @@ class Engine:
         draft, run.draft = run.draft, Draft()
         run.stale = True  # its instance has seen what was not written, whatever becomes of the next steps
         for job in draft.local:
-            self._slots.give_back(is_async=job.definition.is_async)
+            self._slots.give_back(kind=job.definition.executor)
         run.tries += 1
         self.parking.prepare_again(run, draft, result)
         if not self.parking.still_ours(run):
@@ -386,11 +486,11 @@ class Engine:
 
     def _start(self, job: Job) -> None:
         """Execute an attempt, after the commit that holds its event or its claim."""
-        job.started = time.monotonic()
-        limit = job.start_to_close
-        if limit is not None:
-            job.deadline = job.started + limit.total_seconds()
-            self.alarms.set_deadline(job)
+        job.started = job.beat_at = time.monotonic()
+        job.pulse = self.beats
+        if job.expires_at is not None:
+            job.expires = job.started + (job.expires_at - self.time.now()).total_seconds()
+        self.alarms.set_deadline(job)
         if self.draining:
             job.stopping = True
         self.holdings.jobs.add(job)
@@ -414,7 +514,7 @@ class Engine:
         """Stop taking, and hand over what is owned: running activities go on here as task rows."""
         self.draining = self._drainer.stopping = True
         for job in self.holdings.jobs:
-            job.stopping = True
+            self._slots.announce_stop(job)
         self.parking.hand_over(list(self.holdings.owned.values()))
         for run in self.holdings.owned.values():
             if not run.inputs and not run.wants_write and not run.running:
@@ -426,11 +526,12 @@ class Engine:
         for run in self.holdings.owned.values():
             run.instance.evict()
             for job in run.draft.local:
-                self._slots.give_back(is_async=job.definition.is_async)
+                self._slots.give_back(kind=job.definition.executor)
         for job in self.holdings.jobs:
             job.given_up = True
         self._cache.clear()
         self.alarms.clear()
+        self._child_starts.stop()
 
 
 _VERDICTS: dict[flush.Verdict, Callable[[Engine, OwnedRun, flush.Result], None]] = {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import UUID
 
-import msgspec
 from django.db import DatabaseError, InterfaceError
 
 from django_durable import conf, instrumentation
@@ -16,13 +17,11 @@ from django_durable.client import messaging, scheduling
 from django_durable.definitions.registry import registry
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.exceptions import DurableError, UnknownDefinition
-from django_durable.history import messages
+from django_durable.history import vocabulary
 from django_durable.history.failures import Failure
 from django_durable.models import ActivityTask
-from django_durable.payloads import payload
-from django_durable.store import database, delivery, dispatch, leases, recovery, tasks
-from django_durable.worker import attempts, task_rows, ticking
-from django_durable.worker.jobs import Job
+from django_durable.store import database, delivery, dispatch, leases, paused_workflows, recovery, tasks, updates
+from django_durable.worker import overdue, task_rows, ticking
 
 logger = logging.getLogger("django_durable.worker")
 
@@ -48,6 +47,7 @@ class Maintenance:
         self._asked = threading.Event()
         self._stopped = False
         self._declared = False
+        self._parents: deque[UUID] = deque()  # that have ended: their children are to be told
         self._slow_at = 0.0
         self._thread = threading.Thread(target=self._run, name="durable-maintenance", daemon=True)
 
@@ -60,6 +60,11 @@ class Maintenance:
 
     def ask(self) -> None:
         """There is something to sweep."""
+        self._asked.set()
+
+    def close_children_of(self, chain: UUID) -> None:
+        """A parent has ended: do with its children as their options say. Called from any thread."""
+        self._parents.append(chain)
         self._asked.set()
 
     def _run(self) -> None:
@@ -100,20 +105,31 @@ class Maintenance:
                 instrumentation.send(instrumentation.worker_died, worker=dead, by=worker)
         ticked = ticking.tick({one.name for one in self._definitions.values()})
         recovered = recover()
-        recovered += fail_overdue()
+        recovered += overdue.sweep()
         if thoroughly or time.monotonic() >= self._slow_at:
             self._slow_at = time.monotonic() + SLOW_SECONDS
             self._slow_round()
-        if recovered or ticked:
+        closed = self._close_children()
+        if recovered or ticked or closed:
             self._wake()
 
+    def _close_children(self) -> int:
+        parents = {self._parents.popleft() for _ in range(len(self._parents))}
+        return messaging.close_children(parents) if parents else 0
+
     def _slow_round(self) -> None:
-        for definition, count in dispatch.postpone_unknown(leases.registered_definitions()):
+        for definition, count in dispatch.postpone_unknown(
+            leases.registered_definitions(), paused=paused_workflows.names()
+        ):
             logger.warning("%d runs are due, but no live worker has the workflow %s.", count, definition)
-        for key, definition_ in self._definitions.items():
-            if dispatch.offer_blocked(key, definition_.fingerprint):
+        for key in dispatch.blocked_definitions() & self._definitions.keys():
+            definition_ = self._definitions[key]
+            if dispatch.offer_blocked(key, (definition_.fingerprint, vocabulary.current())):
                 self._wake()
+        if messaging.close_children():
+            self._wake()
         recovery.forget_old_workers()
+        updates.prune()
 
 
 def recover() -> int:
@@ -164,58 +180,4 @@ def _interrupted(task: ActivityTask) -> delivery.Report:
         message=f"The processes that ran this activity died ({task.interruptions + 1} times).",
         non_retryable=True,
     )
-    return _report(task, failure, interrupted=True)
-
-
-def fail_overdue() -> int:
-    """End attempts whose deadline has passed, whoever holds them; returns how many there were."""
-    with database.sweeping():
-        overdue = tasks.overdue()
-        reports = [_timed_out(task) for task in overdue]
-        _, woken = delivery.deliver([report for report in reports if report is not None])
-    for chain in woken:
-        messaging.hint(chain)
-    return len(overdue)
-
-
-def _timed_out(task: ActivityTask) -> delivery.Report | None:
-    error = TimeoutError(f"Activity {task.name} took longer than its start_to_close of {task.start_to_close}.")
-    failure = Failure(type="TimeoutError", message=str(error))
-    try:
-        definition = task_rows.load_options(task.name, task.options)
-    except UnknownDefinition:
-        return None
-    job = Job(
-        definition=definition,
-        input=payload.NULL,
-        chain_id=task.chain_id,
-        run_id=task.run_id,
-        workflow_id=task.workflow_id,
-        sequence=task.scheduled,
-        key=task.key,
-        worker=task.worker or 0,
-        attempt=task.attempt,
-        interruptions=task.interruptions,
-    )
-    delay = attempts.retry_delay(job, error)
-    if delay is None:
-        return _report(task, failure, timeout="start_to_close")
-    return delivery.Report(held=_held(task), delay=delay, failure=msgspec.json.encode(failure).decode())
-
-
-def _report(task: ActivityTask, failure: Failure, **ending: Any) -> delivery.Report:
-    outcome = messages.ActivityResult(
-        key=task.key, failure=failure, attempts=task.attempt - task.interruptions, **ending
-    )
-    return delivery.Report(held=_held(task), outcome=outcome, settles=_is_atomic(task))
-
-
-def _held(task: ActivityTask) -> tasks.Held:
-    return tasks.Held(task.chain_id, task.key, task.worker or 0, task.attempt)
-
-
-def _is_atomic(task: ActivityTask) -> bool:
-    try:
-        return task_rows.load_options(task.name, task.options).options.atomic
-    except UnknownDefinition:
-        return True
+    return overdue.report(task, failure, interrupted=True)

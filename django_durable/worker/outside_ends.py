@@ -31,13 +31,18 @@ class OutsideEnds:
         flusher: Flusher,
         ended: Callable[[OwnedRun, Status], None],
         lost: Callable[[OwnedRun], None],
+        told: Callable[[set[UUID]], None],
     ) -> None:
-        """``ended`` is told of runs that this has ended, ``lost`` of those that were not this worker's any more."""
+        """``ended`` is told of runs that this has ended, ``lost`` of those that were not this worker's any more.
+
+        ``told`` hears of chains that have got messages.
+        """
         self._worker = worker
         self._holdings = holdings
         self._flusher = flusher
         self._ended = ended
         self._lost = lost
+        self._told = told
         self._waiting: dict[UUID, tuple[OwnedRun, Verb]] = {}
 
     @property
@@ -78,3 +83,4 @@ class OutsideEnds:
                 self._ended(run, fates.ended[chain])
             else:
                 self._lost(run)
+        self._told(fates.told)

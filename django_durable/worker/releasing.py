@@ -43,12 +43,12 @@ class Releaser:
         if not idle:
             return False
         with leases.fenced(self._worker, flushed=False):
-            released = dispatch.release(self._worker, [_release_of(run) for run in idle])
+            released = dispatch.release(self._worker, [self._release_of(run) for run in idle])
         owned = dispatch.owned(self._worker) if len(released) < len(idle) else {}
         for run in idle:
             if run.claimed.chain_id in released:
                 self._holdings.drop(run)
-                self._cache.keep(run.claimed, run.instance)
+                self._keep(run)
             elif owned.get(run.claimed.chain_id) == run.claimed.epoch:
                 run.idle_since = time.monotonic()  # somebody is ending it: the next round knows
             else:
@@ -58,16 +58,32 @@ class Releaser:
             self._taking.pace.hurry()
         return True
 
+    def _keep(self, run: OwnedRun) -> None:
+        if run.instance.tainted:  # not what its history makes of it
+            run.instance.evict()
+        else:
+            self._cache.keep(run.claimed, run.instance)
+
     def _idle(self, linger: float, *, draining: bool) -> list[OwnedRun]:
-        """Runs that have been idle for that long, apart from those whose timer is about to fire."""
-        before = time.monotonic() - linger
+        """Runs that have been idle for that long, apart from those whose timer is about to fire.
+
+        Those of a paused workflow go at once.
+        """
+        now, paused = time.monotonic(), self._taking.paused
         soon = self._time.now() + timedelta(seconds=linger)
-        idle = [run for run in self._holdings.owned.values() if run.idle_since is not None and run.idle_since <= before]
-        idle = [run for run in idle if not run.ends_outside]
-        return [run for run in idle if draining or not run.timer or run.timer[0] > soon]
+        idle = [
+            run
+            for run in self._holdings.owned.values()
+            if run.idle_since is not None and (run.idle_since <= now - linger or run.definition.name in paused)
+        ]
+        idle = [run for run in idle if not run.ends_outside and not run.pauses]
+        return [
+            run for run in idle if draining or not run.timer or run.timer[0] > soon or run.definition.name in paused
+        ]
 
-
-def _release_of(run: OwnedRun) -> dispatch.Release:
-    times = [run.timer[0] if run.timer else None, run.claimed.deadline]
-    wakeup_at = min((time for time in times if time is not None), default=None)
-    return dispatch.Release(run.claimed.chain_id, run.claimed.epoch, wakeup_at, run.progressed)
+    def _release_of(self, run: OwnedRun) -> dispatch.Release:
+        times = [run.timer[0] if run.timer else None, run.claimed.deadline]
+        if run.instance.unstarted:  # whoever has the run makes the starts of its children
+            times.append(self._time.now())
+        wakeup_at = min((time for time in times if time is not None), default=None)
+        return dispatch.Release(run.claimed.chain_id, run.claimed.epoch, wakeup_at, run.progressed)

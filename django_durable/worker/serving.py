@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django_durable.definitions.activity import Executor
 from django_durable.definitions.registry import registry
 from django_durable.definitions.workflow import WorkflowDefinition
 
@@ -15,8 +16,8 @@ class Serving:
 
     queues: tuple[str, ...]
     definitions: dict[str, WorkflowDefinition[..., Any]]
-    activities: tuple[tuple[str, bool], ...]
-    """Names, and whether they are async."""
+    activities: tuple[tuple[str, Executor], ...]
+    """Names, and where they run."""
 
     @classmethod
     def everything(cls, queues: tuple[str, ...]) -> Serving:
@@ -24,9 +25,9 @@ class Serving:
         return cls(
             queues=queues,
             definitions={one.key: one for one in registry.workflows()},
-            activities=tuple((one.name, one.is_async) for one in registry.activities()),
+            activities=tuple((one.name, one.executor) for one in registry.activities()),
         )
 
-    def names(self, *, is_async: bool) -> tuple[str, ...]:
+    def names(self, *, kind: Executor) -> tuple[str, ...]:
         """The activities that one kind of executor runs."""
-        return tuple(name for name, kind in self.activities if kind is is_async)
+        return tuple(name for name, executor in self.activities if executor == kind)

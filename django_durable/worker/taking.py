@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from django_durable.definitions.activity import EXECUTORS
 from django_durable.payloads import payload
 from django_durable.store import clock, dispatch, levels, look, outcomes, tasks
-from django_durable.worker import task_rows
+from django_durable.worker import attempts, task_rows
 from django_durable.worker.draining import Drainer
 from django_durable.worker.executors import Slots
 from django_durable.worker.holdings import Holdings
@@ -37,8 +38,10 @@ class Taken:
     runs: list[OwnedRun] = field(default_factory=list)
     expired: list[OwnedRun] = field(default_factory=list)  # their deadline has passed: their code does not run
     cancelled: list[OwnedRun] = field(default_factory=list)  # before they began
+    orphaned: list[OwnedRun] = field(default_factory=list)  # held, and their parent has ended
+    paused: list[OwnedRun] = field(default_factory=list)  # to be given back as they are
     jobs: list[Job] = field(default_factory=list)
-    tick: bool = False  # a schedule is due
+    tick: bool = False  # a schedule is due, or a time limit has passed
 
 
 class Taking:
@@ -59,6 +62,7 @@ class Taking:
     ) -> None:
         self.pace = pace
         self.found_nothing = False  # at the last look, with nothing in hand: there is nothing left to do
+        self.paused: frozenset[str] = frozenset()  # names of workflows whose runs are not taken
         self._worker = worker
         self._holdings = holdings
         self._slots = slots
@@ -99,6 +103,7 @@ class Taking:
         if seen.time is not None:
             time_estimate.update(seen.time)
         self._learn(seen)
+        self.paused = seen.paused
         self.found_nothing = empty and not (seen.anything or seen.suspects or seen.left_runs or seen.left_tasks)
         until_due = None
         if seen.next_due is not None:
@@ -112,19 +117,20 @@ class Taking:
             found=seen.anything,
             searched=wanted.messages,
             until_due=until_due,
+            read_paused=wanted.paused is None,
         )
         taken = Taken(tick=seen.tick)
         self._drainer.spilled_waits = bool(seen.tasks)
         try:
             self._prepare(seen.tasks, taken)  # before the runs, whose first drains take what slots are left
             self._load(seen.runs, taken)
-            self._hear(seen.messages_for)
+            self.hear(seen.messages_for)
         except BaseException:  # what was claimed and is not known is given back by the audit
             self._give_back_slots(taken.jobs)
             raise
         return taken
 
-    def _hear(self, chains: Iterable[UUID]) -> None:
+    def hear(self, chains: Iterable[UUID]) -> None:
         """Queue the messages of runs that this worker has."""
         runs = [run for run in map(self._holdings.owned.get, chains) if run is not None]
         self._loader.read_inbox(runs)
@@ -134,7 +140,7 @@ class Taking:
 
     def _give_back_slots(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
-            self._slots.give_back(is_async=job.definition.is_async)
+            self._slots.give_back(kind=job.definition.executor)
 
     def _wanted(self) -> look.Wanted:
         alone = not self._holdings.owned and not self._holdings.jobs
@@ -149,12 +155,13 @@ class Taking:
             suspects=1 if (alone or waited) and not self._suspect else 0,
             activities=tuple(
                 (
-                    self._serving.names(is_async=is_async),
-                    0 if nothing_else else max(0, self._slots.free(is_async=is_async)),
+                    self._serving.names(kind=kind),
+                    0 if nothing_else else max(0, self._slots.free(kind=kind)),
                 )
-                for is_async in (False, True)
+                for kind in EXECUTORS
             ),
             messages=self.pace.wants_messages(),
+            paused=None if self.pace.wants_paused() else self.paused,
             known=self._known if self.pace.expects_work() else levels.NONE,
             search=time.monotonic() - self._searched > SEARCH_SECONDS,
         )
@@ -205,19 +212,23 @@ class Taking:
             if loaded.error is not None:
                 self._parking.park(run, loaded.error, where=loaded.where)
             else:
-                if claimed.hold not in (None, dispatch.DELAYED):
+                if claimed.hold == dispatch.BLOCKED:
                     self._parking.let_go_on(run)
                 self._holdings.wake(run)
                 taken.runs.append(run)
 
     def _set_aside(self, claims: list[dispatch.Claimed], taken: Taken) -> list[dispatch.Claimed]:
         """Runs that end without their code are not loaded; returns the others."""
-        expired = [one for one in claims if one.expired]
-        unbegun = [one for one in claims if one.hold == dispatch.DELAYED and not one.expired]
-        cancelled = self._loader.cancelled(unbegun) if unbegun else []
-        taken.expired = self._loader.untouched(expired)
+        held = [one for one in claims if one.hold is not None and not one.expired]
+        orphaned, cancelled = self._loader.asked_to_end(held) if held else ([], [])
+        taken.expired = self._loader.untouched([one for one in claims if one.expired])
         taken.cancelled = self._loader.untouched(cancelled)
-        for run in (*taken.expired, *taken.cancelled):
+        taken.orphaned = self._loader.untouched(orphaned)
+        ending = {*orphaned, *cancelled}
+        taken.paused = self._loader.untouched(
+            [one for one in held if one.hold == dispatch.PAUSED and one not in ending]
+        )
+        for run in (*taken.expired, *taken.cancelled, *taken.orphaned, *taken.paused):
             self._holdings.owned[run.claimed.chain_id] = run
         return [one for one in claims if one.chain_id not in self._holdings.owned]
 
@@ -228,11 +239,14 @@ class Taking:
         jobs = [self._job(task) for task in claimed]
         atomic = {(job.chain_id, job.key) for job in jobs if job.definition.options.atomic}
         decided = outcomes.read(atomic) if atomic else {}
+        stopping = {task.held for task in claimed if task.cancel_requested}
         for job in jobs:
             outcome = decided.get((job.chain_id, job.key))
             if outcome is not None and outcome.result is not None:
                 self._results.conclude(Finished(job=job, result=payload.load(outcome.result)))
-            elif self._slots.take(is_async=job.definition.is_async):
+            elif job.held in stopping:
+                self._results.conclude(attempts.cancelled(job))
+            elif self._slots.take(kind=job.definition.executor):
                 taken.jobs.append(job)
             elif job.held is not None:
                 tasks.give_back(job.held)
@@ -250,4 +264,8 @@ class Taking:
             attempt=task.held.attempt,
             interruptions=task.interruptions,
             held=task.held,
+            looks=task_rows.looks_of(task.options),
+            expires_at=task.expires_at,
+            headers=payload.load(task.headers) if task.headers else None,
+            last_details=payload.load(task.heartbeat_details) if task.heartbeat_details else None,
         )

@@ -26,6 +26,7 @@ from django_durable.worker.jobs import Finished
 from django_durable.worker.maintenance import Maintenance
 from django_durable.worker.pace import Pace
 from django_durable.worker.patience import Patience
+from django_durable.worker.processes import ProcessExecutor
 from django_durable.worker.serving import Serving
 from django_durable.worker.watchdog import Watchdog
 
@@ -67,7 +68,11 @@ class Worker:
         self._drain_until = 0.0
         self._serving = Serving.everything(self.queues)
         threads = ThreadExecutor(concurrency or settings.CONCURRENCY, self._report)
-        self._slots = Slots(threads, AsyncExecutor(settings.ASYNC_CONCURRENCY, self._report))
+        self._slots = Slots(
+            threads=threads,
+            loop=AsyncExecutor(settings.ASYNC_CONCURRENCY, self._report),
+            processes=ProcessExecutor(settings.PROCESS_CONCURRENCY or os.cpu_count() or 1, self._report),
+        )
         self._finished: deque[Finished] = deque()  # outlives engines: each holds a slot until it is collected
         self._watchdog = Watchdog()
         self._cache = InstanceCache()
@@ -169,6 +174,7 @@ class Worker:
             return False
         self.engine = self._new_engine(self.id)
         self._listen(self.id)
+        self._maintenance.ask()  # what other code has blocked is offered to this one's
         instrumentation.send(instrumentation.worker_started, worker=self.id, queues=self.queues)
         return True
 
@@ -183,6 +189,8 @@ class Worker:
             pace=Pace(self._longest_poll),
             linger=lambda: conf.current().LINGER_SECONDS,
             on_tick=self._maintenance.ask,
+            on_parent_closed=self._maintenance.close_children_of,
+            threaded=True,
             stopped=self._is_forced,
             finished=self._finished,
         )

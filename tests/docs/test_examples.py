@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import inspect
 import sys
 import unittest
 from pathlib import Path
@@ -23,7 +24,8 @@ __all__ = ["durable_env"]
 
 SHOWN = [page for page in pages.all_pages() if pages.blocks(page, "pycon")]
 MUST_SHOW = {"activities", "concepts", "continue-as-new", "payloads", "quickstart", "schedules", "services", "time"}
-MUST_SHOW |= {"workflows"}
+MUST_SHOW |= {"attributes", "batches", "callbacks", "children", "heartbeats", "messages", "versioning", "workflows"}
+MUST_SHOW |= {"executors", "operations", "propagation", "sagas"}
 
 
 @pytest.mark.parametrize("page", SHOWN, ids=pages.label)
@@ -97,18 +99,19 @@ def test_the_tests_with_an_environment_that_users_are_shown_pass(monkeypatch):
     assert result.wasSuccessful(), [*result.errors, *result.failures]
 
 
-def test_the_tests_with_pytest_that_users_are_shown_pass(monkeypatch, durable_env):
+@pytest.mark.parametrize("module", ["shop.test_collect", "shop.test_golden"])
+def test_the_tests_with_pytest_that_users_are_shown_pass(monkeypatch, module, durable_env, tmp_path):
     page = pages.DOCS / "testing.md"
     project.load(page, monkeypatch)
-    shown = _shown(page, "shop.test_collect")
-    tests = [value for name, value in shown.items() if name.startswith("test_")]
+    fixtures = {"durable_env": durable_env, "tmp_path": tmp_path}
+    tests = [value for name, value in _shown(page, module).items() if name.startswith("test_")]
     assert tests
     for test in tests:
-        test(durable_env)
+        test(**{name: fixtures[name] for name in inspect.signature(test).parameters})
 
 
 def test_everything_that_an_environment_does_is_listed():
     methods = {name for name in vars(Environment) if not name.startswith("_")}
     twins = {name for name in methods if name.startswith("a") and name[1:] in methods}
     listed = {row[0].partition("(")[0] for row in pages.rows(pages.DOCS / "testing.md", under="## In a TestCase")}
-    assert listed == methods - twins - {"work_for"}
+    assert listed == methods - twins - {"work_for", "let_go", "turn_back"}

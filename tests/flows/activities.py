@@ -320,3 +320,10 @@ def committed_history() -> list[str]:
 def hold_interpreter(numbers: int) -> int:
     """Keeps the interpreter in one call of C code, where no other thread gets a turn."""
     return sum(range(numbers))
+
+
+@durable.activity(retry=Retry(max_attempts=1))
+def double(number: int) -> int:
+    if number < 0:
+        raise ValueError(f"{number} is below zero")
+    return 2 * number

@@ -78,6 +78,10 @@ class Run:
         failure = failures.Failure(type=type, message=message)
         return self.apply(events.ActivityFailed(activity=self.pending[label], failure=failure), after=after)
 
+    def fulfil(self, name: str, value: Any = None, *, after: float = 1) -> Drain:
+        """Somebody outside fulfils the callback of that name."""
+        return self.apply(events.ActivityCompleted(activity=self.callbacks[name], result=payload(value)), after=after)
+
     def fire(self) -> Drain:
         """The next timer is due."""
         following = self.instance.next_timer()
@@ -113,6 +117,14 @@ class Run:
     def cancel(self, reason: str = "", *, after: float = 1) -> Drain:
         return self.apply(events.CancelRequested(reason=reason), after=after)
 
+    def note(self, event: Event, *, after: float = 1) -> None:
+        """Something that the code does not learn of is written from outside; the run goes on in a fresh instance."""
+        self.time += timedelta(seconds=after)
+        self.history.append(Recorded(len(self.history) + 1, self.time, event))
+        self.ends.append(len(self.history))
+        self.instance.evict()
+        self.instance = self.replay()
+
     def apply(self, event: Event, *, after: float = 1) -> Drain:
         assert self.instance.accepts(event), f"{event} is not accepted"
         self.time += timedelta(seconds=after)
@@ -129,6 +141,11 @@ class Run:
         assert self.instance.sequence == len(self.history)
 
     # Looking
+
+    @property
+    def callbacks(self) -> dict[str, int]:
+        """Sequences of callbacks that nobody has fulfilled, by name."""
+        return {opening.command.name: sequence for sequence, opening in self.instance.callbacks.items()}
 
     @property
     def pending(self) -> dict[str, int]:
@@ -211,7 +228,12 @@ def continued(definition: WorkflowDefinition[..., Any], history: list[Recorded],
     if drain is not None:
         written += recorded_commands(drain)
     for item in history[end:]:
-        if item.event.is_input:
+        if isinstance(item.event, events.NOTES):
+            written.append(item)
+            instance.evict()
+            instance = Instance(definition, INFO)
+            instance.replay(written)
+        elif item.event.is_input:
             assert instance.accepts(item.event)
             drain = instance.apply(item.event, item.time)
             written.append(Recorded(drain.input_sequence, drain.time, drain.input))

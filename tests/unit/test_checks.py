@@ -96,6 +96,9 @@ def test_an_unknown_setting_is_found_and_a_near_one_suggested(databases: Any) ->
         ("MAX_PAYLOAD_BYTES", 0),
         ("WARN_PAYLOAD_BYTES", None),
         ("MAX_INTERRUPTIONS", 0),
+        ("CALLBACK_URL", "example.com"),
+        ("CALLBACK_SECONDS", 0),
+        ("CALLBACK_MAX_BYTES", 0),
     ],
 )
 def test_a_wrong_value_is_found_and_its_setting_named(databases: Any, name: str, wrong: Any) -> None:

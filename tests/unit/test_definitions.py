@@ -15,10 +15,8 @@ import pytest
 
 from django_durable import Context, Retry
 from django_durable.api import Durable
-from django_durable.definitions.activity import LATER as LATER_ACTIVITY_OPTIONS
 from django_durable.definitions.activity import ActivityDefinition, ActivityOptions
 from django_durable.definitions.registry import Registry
-from django_durable.definitions.workflow import LATER as LATER_WORKFLOW_OPTIONS
 from django_durable.definitions.workflow import WorkflowCall, WorkflowDefinition, WorkflowOptions
 from django_durable.exceptions import DefinitionError, OptionNotSupported, PayloadError, UnknownDefinition
 
@@ -204,24 +202,6 @@ def test_using_gives_a_configured_copy_and_accumulates() -> None:
     assert process.options.workflow_id is None
 
 
-@pytest.mark.parametrize("option", sorted(LATER_ACTIVITY_OPTIONS))
-def test_activity_options_of_later_releases_are_refused_by_name(option: str) -> None:
-    options: dict[str, Any] = {option: None}
-    with pytest.raises(OptionNotSupported, match=f"'{option}'"):
-        charge.using(**options)
-    with pytest.raises(OptionNotSupported, match=f"'{option}'"):
-        durable.activity(**options)(plain)
-
-
-@pytest.mark.parametrize("option", sorted(LATER_WORKFLOW_OPTIONS))
-def test_workflow_options_of_later_releases_are_refused_by_name(option: str) -> None:
-    options: dict[str, Any] = {option: None}
-    with pytest.raises(OptionNotSupported, match=f"'{option}'"):
-        process.using(**options)
-    with pytest.raises(OptionNotSupported, match=f"'{option}'"):
-        durable.workflow(**options)(other_name)
-
-
 @pytest.mark.parametrize(
     ("definition", "options", "told"),
     [
@@ -250,6 +230,8 @@ def test_workflow_options_of_later_releases_are_refused_by_name(option: str) -> 
         (process, {"start_at": datetime(2030, 1, 1)}, "needs a time zone"),
         (process, {"start_at": datetime(2030, 1, 1, tzinfo=UTC), "start_delay": timedelta(1)}, "exclude each other"),
         (process, {"run_timeout": timedelta(0)}, "longer than zero"),
+        (process, {"retry": 3}, "must be a Retry or None"),
+        (process, {"retry": Retry(when=bool)}, "belongs into the decorator"),
         (process, {"execution_timeout": 60}, "timedelta"),
     ],
 )
@@ -363,10 +345,14 @@ def test_the_service_verbs_have_async_twins() -> None:
         "cancel_workflow",
         "get_workflow",
         "get_workflow_status",
+        "pause_workflow",
+        "query_workflow",
+        "resume_workflow",
         "signal_workflow",
         "start_workflow",
         "start_workflows",
         "terminate_workflow",
+        "update_workflow",
     ]
     for name in verbs:
         twin = getattr(Durable, f"a{name}")

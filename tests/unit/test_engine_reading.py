@@ -11,7 +11,13 @@ import pytest
 from django_durable.engine.context import Context
 from django_durable.engine.instance import Instance
 from django_durable.engine.stack import StackEntry
-from django_durable.exceptions import DurableError, NonDeterminismError, PayloadError, UnsupportedInWorkflow
+from django_durable.exceptions import (
+    DurableError,
+    NonDeterminismError,
+    PayloadError,
+    QueryFailed,
+    UnsupportedInWorkflow,
+)
 from django_durable.history import events
 from django_durable.history.events import Recorded
 from tests.unit.engine_harness import INFO, STEP, Run, workflow
@@ -72,7 +78,7 @@ def test_a_run_that_was_ended_from_outside_answers_as_of_before():
 
 def test_an_unknown_query_names_those_that_there_are():
     run = Run(counts)
-    with pytest.raises(LookupError, match=r"no handler for query 'sum' now. It has: 'total', 'on', 'does'"):
+    with pytest.raises(QueryFailed, match=r"no handler for query 'sum' now. It has: 'total', 'on', 'does'"):
         run.query("sum")
     run.evict()
 

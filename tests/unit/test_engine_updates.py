@@ -345,6 +345,24 @@ def test_what_stops_a_validator_from_outside_is_no_refusal():
     run.evict()
 
 
+@workflow
+async def asks_too_much(ctx: Context) -> None:
+    @ctx.on_update("renew")
+    async def renew() -> None:
+        ctx.continue_as_new()
+
+    await ctx.wait_signal("stop")
+
+
+def test_the_handler_of_an_update_cannot_continue_as_new():
+    run = Run(asks_too_much)
+    run.update("renew")
+    assert run.reply("renew").type == "UnsupportedInWorkflow"
+    assert "let the body call it" in run.reply("renew").message
+    run.signal("stop")
+    assert run.result() is None
+
+
 def test_messages_are_made_by_declarations():
     message = RENAME("x", when="today")
     assert message.name == "rename"

@@ -239,6 +239,18 @@ class Runs:
             with pytest.raises(WouldWaitForever):
                 handle.result()
 
+    def test_chains_are_followed_to_their_end(self):
+        with environment() as env:
+            assert env.start(workflows.counts_down, 3).result()[0] == 3
+            assert env.start(workflows.fails_at_first, 2).result()[0] == 3
+            handle = env.start(workflows.takes_in_turn, [])
+            handle.signal("approved", "one")
+            env.run_until_idle()
+            with pytest.raises(WouldWaitForever, match="signal approved"):
+                handle.result()
+            handle.signal("approved", "stop")
+            assert handle.result() == ["one"]
+
     def test_definitions_that_come_later_are_known(self):
         with environment() as env:
             env.run_until_idle()

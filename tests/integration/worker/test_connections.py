@@ -123,8 +123,8 @@ def cut_commits(monkeypatch):
     write, commit, status_of = flush._write, vars(BaseDatabaseWrapper)["_commit"], flush._status_of
     sends_events = threading.local()
 
-    def note_events(worker, writes):
-        write(worker, writes)
+    def note_events(worker, writes, *rest):
+        write(worker, writes, *rest)
         sends_events.now = any(one.events for one in writes)
 
     def send_and_break(self):
