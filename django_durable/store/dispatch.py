@@ -231,6 +231,11 @@ def owned(worker: int) -> dict[UUID, int]:
     return dict(rows().owned_by(worker).values_list("pk", "epoch"))
 
 
+def still_owned(worker: int, chain_ids: Collection[UUID]) -> set[UUID]:
+    """Which of these chains a worker owns."""
+    return set(rows().owned_by(worker).filter(pk__in=chain_ids).values_list("pk", flat=True))
+
+
 def give_up(worker: int, chain_ids: Collection[UUID]) -> int:
     """Give back chains that were claimed without the worker's knowledge: the claim's commit got no reply."""
     return rows().filter(pk__in=chain_ids, owner=worker).update(owner=None, wakeup_at=clock.now())

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from uuid import UUID
 
 from django_durable.store import dispatch, leases, tasks
 from django_durable.worker.executors import Slots
 from django_durable.worker.flushing import Flusher
 from django_durable.worker.holdings import Holdings
+from django_durable.worker.jobs import Job
 from django_durable.worker.ownership import OwnedRun
 from django_durable.worker.parking import Parking
 
+WATCH_SECONDS = 1.0  # between two looks whether what is executed here is still wanted
 LOCAL_SECONDS = 60.0  # after which a running local activity gets a task row, so that its run can be released
 
 
@@ -36,6 +38,7 @@ class Auditor:
         self._flusher = flusher
         self._parking = parking
         self._lost = lost
+        self._watch_at = 0.0
 
     @property
     def is_wanted(self) -> bool:
@@ -55,17 +58,31 @@ class Auditor:
             for task in held - self._held():
                 tasks.give_back(task)
             stopping = tasks.asked_to_stop(held)
-            gone = [
-                job
-                for job in self._holdings.jobs
-                if job.held is not None and (job.held in stopping or (job.held not in held and not job.is_abandoned))
-            ]
-        for job in gone:
-            self._slots.give_up(job)
+        self._stop([job for job in self._holdings.jobs if job.held is not None], held, stopping)
         self._hand_over_old(time.monotonic() - LOCAL_SECONDS)
         for run in list(self._holdings.owned.values()):
             if owned.get(run.claimed.chain_id) != run.claimed.epoch:
                 self._lost(run)
+
+    def watch(self) -> None:
+        """Once a second: what lasts and sends no heartbeats learns here that nobody waits for it any more."""
+        now = time.monotonic()
+        if now < self._watch_at:
+            return
+        self._watch_at = now + WATCH_SECONDS
+        lasting = [job for job in self._holdings.jobs if job.started < now - WATCH_SECONDS and not job.given_up]
+        if spilled := [job for job in lasting if job.held is not None]:
+            held = tasks.held_by(self._worker)
+            self._stop(spilled, held, tasks.asked_to_stop(held))
+        chains = {job.chain_id for job in lasting if job.held is None and self._holdings.run_of(job) is not None}
+        for chain in chains - dispatch.still_owned(self._worker, chains) if chains else ():
+            self._lost(self._holdings.owned[chain])  # terminated, for example
+
+    def _stop(self, spilled: Iterable[Job], held: set[tasks.Held], stopping: set[tasks.Held]) -> None:
+        """Those whose task is not ``held`` any more, or is asked to stop."""
+        for job in spilled:
+            if job.held in stopping or (job.held not in held and not job.is_abandoned):
+                self._slots.give_up(job)
 
     def _hand_over_old(self, before: float) -> None:
         """A local activity that lasts must not pin its run in this worker's memory."""

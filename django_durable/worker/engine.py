@@ -184,6 +184,7 @@ class Engine:
         if batch:
             self._flush(batch)
         worked |= self.beats.write()
+        self.auditor.watch()
         worked |= self._report()
         worked |= self._releaser.release(draining=self.draining)
         return worked or bool(batch)

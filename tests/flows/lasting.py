@@ -115,6 +115,18 @@ def until_cancelled(key: str) -> None:
 
 
 @durable.activity(retry=ONCE)
+def watches(key: str) -> None:
+    """Sends no heartbeats, but looks whether anybody waits for it."""
+    note("begun", key)
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        if durable.current_activity().cancelled:
+            note("cancelled", key)
+            break
+        time.sleep(0.01)
+
+
+@durable.activity(retry=ONCE)
 async def until_cancelled_async(key: str) -> None:
     await sync_to_async(note)("begun", key)
     try:

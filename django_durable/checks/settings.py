@@ -13,8 +13,6 @@ from django.db import connections
 
 from django_durable import conf
 
-TAG = "durable"
-
 TRANSPORTS = ("polling", "postgres")  # those of django_durable.transports, which cannot be imported before models
 
 SQLITE_TIMEOUT = 20  # seconds; Django's own 5 is too short for several processes that write
