@@ -1,6 +1,6 @@
 """Workers killed, stopped, cut off, told to end; PostgreSQL restarted: is everything there afterwards, once?
 
-``python -m benchmarks.chaos [kill kill-sqlite stop restart replies drain force poison hang]``
+``python -m benchmarks.chaos [kill kill-sqlite families stop restart replies drain force poison hang]``
 
 ``DURABLE_TEST_POSTGRES_URL`` says on which server (default: the standard local port); the restarts happen to a
 server of their own. Every scenario checks all that ``tests/e2e/harness/verdict.py`` lists.
@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks import configured
 from benchmarks.environment import DEFAULT_URL
 from tests.e2e.harness import databases, waiting
-from tests.e2e.harness.scenarios import drain, kill, poison, replies, restart, stop
+from tests.e2e.harness.scenarios import drain, families, kill, poison, replies, restart, stop
 
 __all__ = ["configured"]
 
@@ -46,6 +46,7 @@ def on_sqlite(scenario: Callable[..., Figures]) -> Callable[..., Figures]:
 SCENARIOS: dict[str, tuple[Callable[..., Figures], Figures]] = {
     "kill": (on_postgres(kill.run), {"workflows": 300, "kills": 10, "seconds": 0.25}),
     "kill-sqlite": (on_sqlite(kill.run), {"workflows": 100, "kills": 10, "seconds": 0.05}),
+    "families": (on_postgres(families.run), {"clans": 100, "kills": 10, "seconds": 0.25}),
     "stop": (on_postgres(stop.run), {"stops": 20, "lease": 5.0, "judge": True}),
     "restart": (restart.run, {"workflows": 200}),
     "replies": (on_postgres(replies.run), {"workflows": 200}),

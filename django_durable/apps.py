@@ -9,8 +9,9 @@ from django.core.checks import register
 from django.core.signals import request_started, setting_changed
 from django.utils.module_loading import autodiscover_modules
 
-from django_durable import checks, conf, instrumentation
+from django_durable import checks, conf, django_tasks, instrumentation
 from django_durable.definitions.registry import MODULES, registry
+from django_durable.engine import callbacks
 from django_durable.payloads import limits
 
 
@@ -22,16 +23,20 @@ class DurableConfig(AppConfig):
 
     def ready(self) -> None:
         # Imported here because it loads models, which Django allows only now.
+        from django_durable.client import tokens  # noqa: PLC0415
         from django_durable.worker import embedded  # noqa: PLC0415
 
         for check in checks.ALL:
             register(check, checks.TAG)
         limits.read_from(_limits)
+        callbacks.address_with(tokens.address)
         setting_changed.connect(_forget_settings, dispatch_uid="durable.settings")
         request_started.connect(embedded.start_if_configured, dispatch_uid="durable.embedded")
         instrumentation.run_started.connect(embedded.start_if_configured, dispatch_uid="durable.embedded")
         registry.label_with(_label_of)
+        registry.adapt_with(django_tasks.as_activity)
         autodiscover_modules(*MODULES)
+        django_tasks.discover()
 
 
 def _limits() -> limits.Limits:

@@ -23,6 +23,8 @@ class Settings:
     """Activities that one worker process runs at a time in threads."""
     ASYNC_CONCURRENCY: int = 256
     """``async def`` activities that one worker process runs at a time on its event loop."""
+    PROCESS_CONCURRENCY: int | None = None
+    """``executor="process"`` activities that one worker runs at a time, each in a process; None: one for each CPU."""
     LEASE_SECONDS: float = 15.0
     """A worker whose heartbeat is older than this may be declared dead by another one."""
     INSTANCE_CACHE_SIZE: int = 1_000
@@ -43,6 +45,13 @@ class Settings:
     """Values from this size on are logged with a warning."""
     MAX_INTERRUPTIONS: int = 10
     """How often an activity may be cut short by dying workers before it fails as interrupted."""
+
+    CALLBACK_URL: str = ""
+    """Scheme and host under which the world reaches this project, for the URLs of callbacks: ``https://example.com``."""
+    CALLBACK_SECONDS: float = 30 * 24 * 3600.0
+    """How long the URL of a callback without a timeout can be used."""
+    CALLBACK_MAX_BYTES: int = 64 * 1024
+    """Longest body of a POST to the URL of a callback."""
 
 
 NAMES = frozenset(field.name for field in fields(Settings))

@@ -8,30 +8,44 @@
     │   └── OptionNotSupported
     ├── PayloadError                   a value cannot be stored, or does not fit its annotation
     ├── WorkflowNotFound
+    │   └── InvalidToken               a token that nobody here has signed, or that has expired
     ├── WorkflowClosed
+    ├── AlreadyCompleted               a token of an activity that has its outcome
     ├── WorkflowAlreadyStarted
+    ├── ScheduleNotFound
+    ├── ScheduleAlreadyExists
     ├── WorkflowUnsuccessful           what ``result()`` raises
     │   ├── WorkflowFailed
     │   ├── WorkflowCancelled
     │   ├── WorkflowTerminated
     │   └── WorkflowTimedOut
+    ├── UpdateRejected                 the workflow refused an update: nothing has happened
+    ├── UpdateFailed                   the handler of an update raised, or its run ended
+    ├── QueryFailed                    a query has no handler, or its handler raised
     ├── WouldWaitForever               a waiting verb inside an open ``atomic()``
+    │   └── WaitsInVain                in a test: what a run waits for does not come
     ├── NonDeterminismError            code asked for something else than history holds
     ├── UnsupportedInWorkflow          a call that cannot be replayed
     ├── ForeignWrite                   an atomic activity wrote to another database than the workflows'
     ├── FailureError                   what arrives inside a workflow
-    │   └── ActivityError
+    │   ├── ActivityError
+    │   ├── BatchError                 more of a batch has failed than may
+    │   └── ChildWorkflowError
     └── ApplicationError               what activities raise to say more than a plain exception
         └── RetryAfter
 
     BaseException
-    └── WorkflowSuspended              never to be caught by workflow code
-        ├── WorkflowEvicted
-        └── WorkflowStuck
+    ├── ActivityCancelled              raised by heartbeat() in an activity that nobody waits for any more
+    ├── ActivityCompletesLater         raised by complete_later(): the outcome will come by token
+    ├── WorkflowSuspended              never to be caught by workflow code
+    │   ├── WorkflowEvicted
+    │   └── WorkflowStuck
+    └── WorkflowContinuedAsNew         unwinds the code that has called ctx.continue_as_new()
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -60,6 +74,14 @@ class WorkflowNotFound(DurableError):
     """No run has this workflow id."""
 
 
+class InvalidToken(WorkflowNotFound):
+    """The token was not signed with this project's ``SECRET_KEY``, or it has expired."""
+
+
+class AlreadyCompleted(DurableError):
+    """The activity or callback of this token has its outcome, or its workflow waits for it no more."""
+
+
 class WorkflowClosed(DurableError):
     """The workflow has ended, so it takes no more messages."""
 
@@ -71,6 +93,14 @@ class WorkflowAlreadyStarted(DurableError):
         super().__init__(message)
         self.workflow_id = workflow_id
         self.run_id = run_id
+
+
+class ScheduleNotFound(DurableError):
+    """No schedule has this name."""
+
+
+class ScheduleAlreadyExists(DurableError):
+    """Another schedule has this name."""
 
 
 class WorkflowUnsuccessful(DurableError):
@@ -110,8 +140,66 @@ class WorkflowTimedOut(WorkflowUnsuccessful):
     """The run's own time limit passed."""
 
 
+class _UpdateError(DurableError):
+    def __init__(
+        self,
+        message: str,
+        *,
+        workflow_id: str = "",
+        update_id: str = "",
+        type: str = "",
+        traceback: str = "",
+        data: Any = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.workflow_id = workflow_id
+        self.update_id = update_id
+        self.type = type
+        self.traceback = traceback
+        self.data = data
+
+    @property
+    def cause(self) -> BaseException | None:
+        return self.__cause__
+
+
+class UpdateRejected(_UpdateError):
+    """The workflow refused an update before anything happened: its validator raised, or it has no such handler.
+
+    ``type`` and ``message`` are those of the refusal.
+    """
+
+
+class UpdateFailed(_UpdateError):
+    """The handler of an update raised, or its run ended before it was done.
+
+    ``type`` and ``message`` are those of the exception.
+    """
+
+
+class QueryFailed(DurableError):
+    """A query could not be answered: the workflow has no handler for it, or the handler raised or took too long.
+
+    ``type`` is the name of the handler's exception, empty if there is none; ``cause`` the exception itself.
+    """
+
+    def __init__(self, message: str, *, type: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.type = type
+
+    @property
+    def cause(self) -> BaseException | None:
+        return self.__cause__
+
+
 class WouldWaitForever(DurableError):
     """A verb that waits for a worker was called inside an open transaction whose rows no worker can see yet."""
+
+
+class WaitsInVain(WouldWaitForever, TimeoutError):
+    """In a test's environment a run waits for something that nobody will send. The message says for what."""
 
 
 class NonDeterminismError(DurableError):
@@ -158,8 +246,8 @@ class ActivityError(FailureError):
     """An activity failed for good.
 
     ``type`` and ``message`` are those of the last attempt's exception, ``attempts`` how many attempts were made,
-    ``timeout`` which timeout passed (``"start_to_close"``) or None, ``interrupted`` whether it failed because
-    the processes that ran it died.
+    ``timeout`` which of its timeouts passed (``"start_to_close"``, ``"schedule_to_start"``, ``"schedule_to_close"``,
+    ``"heartbeat"``) or None, ``interrupted`` whether it failed because the processes that ran it died.
     """
 
     def __init__(
@@ -179,6 +267,38 @@ class ActivityError(FailureError):
         self.attempts = attempts
         self.timeout = timeout
         self.interrupted = interrupted
+
+
+class BatchError(FailureError):
+    """Of a batch more has failed than may. ``errors`` are those of its items, ``cause`` is the first of them."""
+
+    def __init__(self, message: str, *, errors: Sequence[BaseException] = ()) -> None:
+        super().__init__(message)
+        self.errors = list(errors)
+
+
+class ChildWorkflowError(FailureError):
+    """A child workflow has ended without a result, or could not be started.
+
+    ``type`` and ``message`` say what it failed with, ``status`` how it ended: failed, cancelled, terminated or
+    timed_out; empty if it was not started because its id is taken (``type`` is ``WorkflowAlreadyStarted`` then).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        workflow: str = "",
+        workflow_id: str = "",
+        status: str = "",
+        type: str = "",
+        traceback: str = "",
+        data: Any = None,
+    ) -> None:
+        super().__init__(message, type=type, traceback=traceback, data=data)
+        self.workflow = workflow
+        self.workflow_id = workflow_id
+        self.status = status
 
 
 class ApplicationError(DurableError):
@@ -206,12 +326,34 @@ class RetryAfter(ApplicationError):
         self.delay = delay
 
 
+class ActivityCancelled(BaseException):
+    """Nobody waits for this activity any more: it should clean up and end.
+
+    A ``BaseException``, so that ``except Exception`` cannot swallow it.
+    """
+
+
+class ActivityCompletesLater(BaseException):
+    """What ``current_activity().complete_later()`` raises. A ``BaseException``, so that it is not swallowed."""
+
+
 class WorkflowSuspended(BaseException):
     """Workflow code is being stopped from outside. A ``BaseException``: ``except Exception`` cannot swallow it."""
 
 
 class WorkflowEvicted(WorkflowSuspended):
     """The run leaves this process's memory; it goes on elsewhere from its history."""
+
+
+class WorkflowContinuedAsNew(BaseException):
+    """What ``ctx.continue_as_new()`` raises. A ``BaseException``: ``except Exception`` cannot swallow it.
+
+    ``input``: the stored arguments of the next run.
+    """
+
+    def __init__(self, input: Any) -> None:
+        super().__init__("The workflow continues as new.")
+        self.input = input
 
 
 class WorkflowStuck(WorkflowSuspended):

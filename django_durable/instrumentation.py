@@ -19,6 +19,9 @@ run_started = Signal()
 run_closed = Signal()
 """A run has ended. ``workflow_id``, ``run_id``, ``name``, ``status``."""
 
+history_long = Signal()
+"""A run has 10,000 events: it should continue as new. ``workflow_id``, ``run_id``, ``name``, ``events``."""
+
 run_blocked = Signal()
 """A run is parked until other code comes. ``workflow_id``, ``run_id``, ``name``, ``block``: the reason."""
 
@@ -46,7 +49,7 @@ engine_lagging = Signal()
 """The engine thread runs late. ``worker``, ``seconds`` behind."""
 
 flush_done = Signal()
-"""A group commit is through. ``worker``, ``runs``, ``events``, ``seconds``."""
+"""A group commit is through. ``worker``, ``runs`` and ``events`` that are written, ``seconds``."""
 
 
 def send(signal: Signal, **named: Any) -> None:

@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import Q
 
 from django_durable import querysets
+from django_durable.history.replies import State
 from django_durable.history.status import Status
 from django_durable.moments import MomentField
 
@@ -29,6 +30,23 @@ class WorkflowRun(models.Model):
     result = models.TextField(null=True)
     failure = models.TextField(null=True)
     blocked = models.TextField(null=True, help_text="Why the run is blocked.")
+    lingering = models.TextField(null=True, help_text="Handlers that it waits for, and signals that nobody has taken.")
+    label = models.CharField(max_length=255, default="", db_default="", help_text="The caller's words for people.")
+    progress = models.TextField(null=True, help_text="What the run says it is doing.")
+    headers = models.TextField(null=True, help_text="What surrounds the run: language, time zone, actor, trace.")
+    attempt = models.IntegerField(default=1, db_default=1, help_text="Counts the runs of one chain that were retries.")
+    retry = models.TextField(null=True, help_text="The policy by which a failed run is tried again.")
+    run_timeout = models.DurationField(null=True, help_text="How long each run of the chain may take.")
+    execution_deadline = MomentField(null=True, help_text="When the whole chain must have ended.")
+    continued_from = models.UUIDField(null=True, help_text="The run before this one in its chain.")
+    parent_chain_id = models.UUIDField(null=True)
+    parent_run_id = models.UUIDField(null=True, help_text="The run that started this one as its child.")
+    parent_key = models.CharField(max_length=64, null=True, help_text="Under which its parent waits for it.")
+    parent_close = models.CharField(max_length=10, default="", db_default="")
+    subject_type = models.CharField(max_length=200, null=True, help_text="Label of the model that the run is about.")
+    subject_id = models.CharField(max_length=255, null=True, help_text="Primary key of the row that it is about.")
+    open_subject = models.CharField(max_length=460, null=True, unique=True, editable=False)
+    schedule = models.CharField(max_length=255, null=True, help_text="The schedule that started it.")
     created_at = MomentField()
     started_at = MomentField(null=True)
     closed_at = MomentField(null=True)
@@ -43,6 +61,24 @@ class WorkflowRun(models.Model):
             models.Index(fields=["status", "-created_at"], name="durable_run_status"),
             models.Index(fields=["name", "-created_at"], name="durable_run_name"),
             models.Index(fields=["-created_at"], name="durable_run_created"),
+            models.Index(
+                fields=["parent_chain_id", "parent_key"],
+                name="durable_run_parent",
+                condition=Q(parent_chain_id__isnull=False),
+            ),
+            models.Index(
+                fields=["parent_chain_id"],
+                name="durable_run_open_child",
+                condition=Q(parent_chain_id__isnull=False, open_workflow_id__isnull=False),
+            ),
+            models.Index(
+                fields=["subject_type", "subject_id", "-created_at"],
+                name="durable_run_subject",
+                condition=Q(subject_type__isnull=False),
+            ),
+            models.Index(
+                fields=["schedule", "-created_at"], name="durable_run_schedule", condition=Q(schedule__isnull=False)
+            ),
         )
 
     def __str__(self) -> str:
@@ -61,6 +97,7 @@ class Dispatch(models.Model):
     priority = models.SmallIntegerField(default=0)
     definition = models.CharField(max_length=330, help_text="Name of the definition, with its version if it has one.")
     wakeup_at = MomentField(null=True)
+    deadline = MomentField(null=True, help_text="When the run or its chain times out.")
     owner = models.BigIntegerField(null=True)
     epoch = models.IntegerField(default=0)
     hold = models.CharField(max_length=10, null=True)
@@ -143,9 +180,17 @@ class ActivityTask(models.Model):
     interruptions = models.SmallIntegerField(default=0)
     due_at = MomentField()
     start_to_close = models.DurationField(null=True, help_text="How long an attempt may take.")
-    deadline = MomentField(null=True)
+    deadline = MomentField(null=True, help_text="When the running attempt is overdue unless it tells more.")
+    attempt_ends_at = MomentField(null=True, help_text="When the start_to_close of the running attempt passes.")
     worker = models.BigIntegerField(null=True)
     failure = models.TextField(null=True, help_text="Of the latest failed attempt.")
+    start_before = MomentField(null=True, help_text="schedule_to_start: fails if nobody has begun it by then.")
+    expires_at = MomentField(null=True, help_text="schedule_to_close: fails if it has not ended by then.")
+    heartbeat = models.DurationField(null=True, help_text="How long an attempt may be silent.")
+    heartbeat_details = models.TextField(null=True, help_text="What the latest heartbeat told.")
+    cancel_requested = models.BooleanField(default=False, db_default=False)
+    external = models.BooleanField(default=False, db_default=False, help_text="Completed by token, by no worker.")
+    headers = models.TextField(null=True)
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=["chain_id", "key"], name="durable_task_key"),)
@@ -158,6 +203,12 @@ class ActivityTask(models.Model):
                 fields=["deadline"],
                 name="durable_task_deadline",
                 condition=Q(worker__isnull=False, deadline__isnull=False),
+            ),
+            models.Index(fields=["expires_at"], name="durable_task_expires", condition=Q(expires_at__isnull=False)),
+            models.Index(
+                fields=["start_before"],
+                name="durable_task_start",
+                condition=Q(worker__isnull=True, start_before__isnull=False),
             ),
         )
 
@@ -179,6 +230,96 @@ class ActivityOutcome(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class Update(models.Model):
+    """An update of a chain: the place where its caller finds the reply. Pruned after the chain's end."""
+
+    pk = models.CompositePrimaryKey("chain_id", "update_id")
+    chain_id = models.UUIDField()
+    update_id = models.CharField(max_length=255, help_text="The caller's, or one made for it: it arrives once.")
+    run_id = models.UUIDField(null=True, help_text="The run that took it.")
+    name = models.CharField(max_length=255)
+    state = models.CharField(max_length=10, choices=[(state.value, state.value) for state in State])
+    result = models.TextField(null=True)
+    failure = models.TextField(null=True)
+    created_at = MomentField()
+    closed_at = MomentField(null=True)
+    expires_at = MomentField(null=True, help_text="Set at the chain's end: until then nobody may forget it.")
+
+    class Meta:
+        indexes = (
+            models.Index(fields=["expires_at"], name="durable_update_expires", condition=Q(expires_at__isnull=False)),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.update_id}"
+
+
+class RunAttribute(models.Model):
+    """A search attribute of a run, in the one column that fits its type; ``value`` is its JSON."""
+
+    pk = models.CompositePrimaryKey("run_id", "key")
+    run_id = models.UUIDField()
+    key = models.CharField(max_length=100)
+    value = models.TextField()
+    text = models.CharField(max_length=255, null=True)
+    number = models.FloatField(null=True)
+    time = MomentField(null=True)
+
+    class Meta:
+        indexes = (
+            models.Index(fields=["key", "text"], name="durable_attribute_text", condition=Q(text__isnull=False)),
+            models.Index(fields=["key", "number"], name="durable_attribute_number", condition=Q(number__isnull=False)),
+            models.Index(fields=["key", "time"], name="durable_attribute_time", condition=Q(time__isnull=False)),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.key} = {self.value}"
+
+
+class PausedWorkflow(models.Model):
+    """A workflow, by name, whose runs no worker takes until the row is gone."""
+
+    name = models.CharField(max_length=255, primary_key=True)
+    reason = models.TextField(default="", blank=True)
+    paused_at = MomentField()
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Schedule(models.Model):
+    """What starts a workflow again and again. ``next_at`` null: nothing to do until somebody changes it."""
+
+    name = models.CharField(max_length=200, primary_key=True)
+    spec = models.TextField(help_text="When, as JSON.")
+    definition = models.CharField(max_length=255, help_text="Name of the workflow.")
+    input = models.TextField()
+    options = models.TextField(default="", help_text="How its runs are started, as JSON.")
+    declared = models.BooleanField(default=False, help_text="Whether code declares it, and so keeps it up to date.")
+    paused = models.BooleanField(default=False)
+    note = models.TextField(default="", blank=True, help_text="For people: why it is paused, for example.")
+    tick_at = MomentField(null=True, help_text="The next time of the schedule itself.")
+    next_at = MomentField(null=True, help_text="When a worker has to look at it.")
+    waiting = models.TextField(default="[]", help_text="Ticks that wait for a run to end, as JSON.")
+    runs_left = models.IntegerField(null=True)
+    started = models.IntegerField(default=0, help_text="Runs that it has started.")
+    skipped = models.IntegerField(default=0, help_text="Ticks that came to nothing.")
+    last_tick_at = MomentField(null=True, help_text="The latest tick that started a run.")
+    last_run_id = models.UUIDField(null=True)
+    error = models.TextField(default="", help_text="Why the latest tick could not start its run.")
+    created_at = MomentField()
+
+    class Meta:
+        ordering = ("name",)
+        indexes = (models.Index(fields=["next_at"], name="durable_schedule_next", condition=Q(next_at__isnull=False)),)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Worker(models.Model):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+import functools
+import operator
+from typing import TYPE_CHECKING, Any, Self
 
+from django.apps import apps
+from django.core.exceptions import FieldError
 from django.db import models
+from django.db.models import Q
 
+from django_durable.definitions import attributes
+from django_durable.definitions.subject import subject_of
 from django_durable.history import status
 
 if TYPE_CHECKING:
@@ -36,6 +43,50 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
     def for_workflow(self, workflow_id: str) -> Self:
         """All runs of a workflow id, the latest first."""
         return self.filter(workflow_id=workflow_id).order_by("-created_at", "-id")
+
+    def for_subject(self, instance: Any) -> Self:
+        """All runs that are about this row of a model, the latest first."""
+        subject = subject_of(instance, owner="for_subject()")
+        return self.filter(subject_type=subject.type, subject_id=subject.id).order_by("-created_at", "-id")
+
+    def with_attributes(self, **wanted: Any) -> Self:
+        """Runs whose search attributes are so: ``with_attributes(customer=7, total__gte=100)``.
+
+        Lookups are ``exact`` (the default), ``gt``, ``gte``, ``lt``, ``lte`` and ``in``; None: not set. Raises
+        ``FieldError`` for others.
+        """
+        found = self
+        for name, value in wanted.items():
+            key, _, lookup = name.rpartition("__") if "__" in name else (name, "", "exact")
+            if lookup not in LOOKUPS:
+                raise FieldError(f"Attributes have no lookup {lookup!r}. There are: {', '.join(LOOKUPS)}.")
+            found = _having(found, key, lookup, value)
+        return found
+
+
+LOOKUPS = ("exact", "gt", "gte", "lt", "lte", "in")
+
+
+def _having(runs: Any, key: str, lookup: str, value: Any) -> Any:
+    rows = apps.get_model("durable", "RunAttribute").objects.using(runs.db).filter(key=key)
+    if value is None and lookup == "exact":
+        return runs.exclude(pk__in=rows.values("run_id"))
+    values = list(value) if lookup == "in" else [value]
+    test = "exact" if lookup == "in" else lookup
+    conditions = [_condition(key, test, one) for one in values]
+    if not conditions:
+        return runs.none()
+    return runs.filter(pk__in=rows.filter(functools.reduce(operator.or_, conditions)).values("run_id"))
+
+
+def _condition(key: str, lookup: str, value: Any) -> Q:
+    """On the one column that values of this type are in."""
+    attribute = attributes.encode(key, value)
+    ((column, indexed),) = ((name, one) for name, one in attribute.indexed._asdict().items() if one is not None)
+    condition = Q(**{f"{column}__{lookup}": indexed})
+    if lookup == "exact" and isinstance(attribute.plain, int) and abs(attribute.plain) > attributes.EXACT:
+        condition &= Q(value=attributes.dump(attribute))  # the column cannot tell it from its neighbours
+    return condition
 
 
 class DispatchQuerySet(models.QuerySet["Dispatch"]):

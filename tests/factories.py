@@ -6,7 +6,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from factory.declarations import LazyFunction, SelfAttribute, Sequence, SubFactory
+from factory.declarations import LazyAttribute, LazyFunction, SelfAttribute, Sequence, SubFactory
 from factory.django import DjangoModelFactory
 
 from django_durable import models
@@ -46,6 +46,7 @@ class DispatchFactory(DjangoModelFactory[models.Dispatch]):
     queue = SelfAttribute("run.queue")
     definition = SelfAttribute("run.name")
     wakeup_at = LazyFunction(now)
+    started_at = LazyAttribute(lambda row: now() if getattr(row, "epoch", 0) else None)  # as the first claim sets it
 
 
 class HistoryEventFactory(DjangoModelFactory[models.HistoryEvent]):

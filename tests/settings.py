@@ -16,6 +16,8 @@ import os
 import tempfile
 from pathlib import Path
 
+import django
+
 from example_project import database
 from example_project import settings as example
 
@@ -39,6 +41,8 @@ if "DURABLE_TEST_ARCHIVE_URL" in os.environ:
     DATABASES["archive"] = database.from_url(os.environ["DURABLE_TEST_ARCHIVE_URL"])
 
 SECRET_KEY = "tests only"
+_TASKS = "django.tasks" if django.VERSION >= (6,) else "django_tasks"
+TASKS = {"default": {"BACKEND": f"{_TASKS}.backends.dummy.DummyBackend", "QUEUES": []}}
 MIDDLEWARE = example.MIDDLEWARE
 TEMPLATES = example.TEMPLATES
 INSTALLED_APPS = [

@@ -38,6 +38,6 @@ class RunChangeList(ChangeList):
         runs: QuerySet[Any] = super().get_queryset(request, exclude_parameters)
         dispatch = Dispatch.objects.filter(chain_id=OuterRef("chain_id"), run_id=OuterRef("pk"))
         shown: QuerySet[Any] = runs.defer(*HEAVY).annotate(
-            pending=Exists(dispatch.filter(epoch=0)), begun_at=Subquery(dispatch.values("started_at"))
+            pending=Exists(dispatch.filter(started_at__isnull=True)), begun_at=Subquery(dispatch.values("started_at"))
         )
         return shown

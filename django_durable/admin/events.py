@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,8 +19,11 @@ from django_durable.history.failures import Failure
 from django_durable.payloads.payload import Payload
 from django_durable.store.history import Stored
 
-REFERENCES = frozenset({"activity", "timer"})
+REFERENCES = frozenset({"activity", "child", "request", "timer"})
 """Fields that hold the sequence of the event which this one answers."""
+
+NAMED = frozenset({"label", "scope"})
+"""Fields that people have named things by; they have places of their own."""
 
 SUBJECTS: dict[str, Callable[[Any], str]] = {
     "name": str,
@@ -31,7 +34,10 @@ SUBJECTS: dict[str, Callable[[Any], str]] = {
 
 @dataclass(slots=True, kw_only=True)
 class EventRow:
-    """One event. ``refers_to``: the sequence of the event that it answers; ``values``: its payloads by field."""
+    """One event. ``refers_to``: the sequence of the event that it answers; ``values``: its payloads by field.
+
+    ``scope``: in which it, or the event that it answers, was asked for.
+    """
 
     sequence: int
     type: str
@@ -39,6 +45,8 @@ class EventRow:
     time: SafeString
     offset: str
     subject: str = ""
+    label: str = ""
+    scope: str = ""
     refers_to: int | None = None
     values: list[tuple[str, Excerpt]]
     facts: list[tuple[str, str]]
@@ -66,6 +74,14 @@ def row(stored: Stored, *, begin: datetime) -> EventRow:
     return shown
 
 
+def share_scopes(rows: Sequence[EventRow]) -> None:
+    """Put the answers to what was asked for in a scope into that scope too, where both are among ``rows``."""
+    scopes = {one.sequence: one.scope for one in rows if one.scope}
+    for one in rows:
+        if not one.scope and one.refers_to is not None:
+            one.scope = scopes.get(one.refers_to, "")
+
+
 def _read(stored: Stored) -> Event | None:
     if stored.size > len(stored.data):
         return None
@@ -83,6 +99,8 @@ def _add(shown: EventRow, field: msgspec.structs.FieldInfo, value: Any) -> None:
         shown.values.append((field.name, excerpts.of_payload(value)))
     elif isinstance(value, Failure):
         shown.failure = failures.chain(value)
+    elif field.name in NAMED:
+        setattr(shown, field.name, value)
     elif field.name in REFERENCES:
         shown.refers_to = value
     elif field.name in SUBJECTS:

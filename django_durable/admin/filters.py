@@ -31,7 +31,9 @@ class StatusFilter(admin.SimpleListFilter):
             return queryset
         if value not in set(Status):
             raise IncorrectLookupParameters
-        unclaimed = Exists(Dispatch.objects.filter(chain_id=OuterRef("chain_id"), run_id=OuterRef("pk"), epoch=0))
+        unclaimed = Exists(
+            Dispatch.objects.filter(chain_id=OuterRef("chain_id"), run_id=OuterRef("pk"), started_at=None)
+        )
         if value == Status.PENDING:
             return queryset.filter(unclaimed, status=Status.RUNNING)
         if value == Status.RUNNING:

@@ -9,17 +9,19 @@ from typing import Any
 import msgspec
 from django.utils.safestring import SafeString
 
-from django_durable.admin import events, excerpts, failures, times, waiting
+from django_durable.admin import events, excerpts, failures, families, subjects, times, waiting
 from django_durable.admin.badges import badge
 from django_durable.admin.events import EventRow
 from django_durable.admin.excerpts import Excerpt
 from django_durable.admin.failures import ShownFailure
+from django_durable.admin.families import Family
+from django_durable.admin.subjects import ShownSubject
 from django_durable.admin.waiting import Waiting
-from django_durable.history import blocking
+from django_durable.history import blocking, progress
 from django_durable.history.blocking import Block
 from django_durable.history.status import OPEN, Status
 from django_durable.models import ActivityTask, Dispatch, Worker, WorkflowRun
-from django_durable.store import database, dispatch, history, tasks
+from django_durable.store import attributes, database, dispatch, history, tasks
 
 EVENTS = 500  # a page
 EVENT_DATA = 16_384  # characters of one event: a page of large payloads stays a page
@@ -61,6 +63,9 @@ class RunPage:
     closed: SafeString | None
     duration: str
     waiting: Waiting | None
+    progress: dict[str, Any] | None
+    attributes: dict[str, Any]
+    subject: ShownSubject | None
     blocked: Block | Excerpt | None
     failure: list[ShownFailure]
     result: Excerpt | None
@@ -68,6 +73,7 @@ class RunPage:
     tasks: list[TaskRow]
     more_tasks: bool
     events: EventPage
+    family: Family
 
     @property
     def block_is_readable(self) -> bool:
@@ -95,6 +101,9 @@ def page_of(run: Any, *, after: int = 0) -> RunPage:
         closed=times.moment(run.closed_at, milliseconds=True) if run.closed_at else None,
         duration=times.duration((run.closed_at or run.now) - begun) if begun else "",
         waiting=waiting.waiting_of(run, row, run.now) if is_open else None,
+        progress=progress.decode(run.progress),
+        attributes=attributes.read(run.pk),
+        subject=subjects.subject_of(run),
         blocked=_blocked(run.blocked),
         failure=failures.stored_chain(run.failure),
         result=excerpts.of_column(run.result),
@@ -102,11 +111,12 @@ def page_of(run: Any, *, after: int = 0) -> RunPage:
         tasks=rows[:TASKS],
         more_tasks=len(rows) > TASKS,
         events=_events(run, after),
+        family=families.family_of(run),
     )
 
 
 def _status(run: WorkflowRun, row: Dispatch | None) -> str:
-    return Status.PENDING if row is not None and row.epoch == 0 else run.status
+    return Status.PENDING if row is not None and row.started_at is None else run.status
 
 
 def _blocked(stored: str | None) -> Block | Excerpt | None:
@@ -149,6 +159,7 @@ def _events(run: WorkflowRun, after: int) -> EventPage:
         events.row(stored, begin=run.created_at)
         for stored in history.page(run.pk, after, EVENTS, data_limit=EVENT_DATA)
     ]
+    events.share_scopes(rows)
     shown = rows[-1].sequence if rows else 0
     return EventPage(
         rows=rows,

@@ -1,20 +1,57 @@
 """What callers do with workflows: start, message, end and read them. One transaction each, then a hint."""
 
+from django_durable.client.completing import complete_activity, fail_activity, heartbeat_activity
 from django_durable.client.ending import cancel_workflow, terminate_workflow
 from django_durable.client.handle import WorkflowHandle, get_workflow
 from django_durable.client.messaging import signal_workflow
+from django_durable.client.pausing import (
+    pause_definition,
+    pause_workflow,
+    paused_definitions,
+    resume_definition,
+    resume_workflow,
+)
+from django_durable.client.querying import query_workflow
 from django_durable.client.reading import HistoryEntry, WorkflowStatus, get_workflow_status
-from django_durable.client.starting import start_workflow, start_workflows
+from django_durable.client.scheduling import ScheduleHandle, ScheduleStatus, create_schedule, get_schedule
+from django_durable.client.starting import (
+    aupdate_with_start,
+    signal_with_start,
+    start_workflow,
+    start_workflows,
+    update_with_start,
+)
+from django_durable.client.updating import aupdate_workflow, update_workflow
+from django_durable.engine.stack import StackEntry
 
 __all__ = [
     "HistoryEntry",
+    "ScheduleHandle",
+    "ScheduleStatus",
+    "StackEntry",
     "WorkflowHandle",
     "WorkflowStatus",
+    "aupdate_with_start",
+    "aupdate_workflow",
     "cancel_workflow",
+    "complete_activity",
+    "fail_activity",
+    "heartbeat_activity",
+    "create_schedule",
+    "get_schedule",
     "get_workflow",
     "get_workflow_status",
+    "pause_definition",
+    "pause_workflow",
+    "paused_definitions",
+    "query_workflow",
+    "resume_definition",
+    "resume_workflow",
+    "signal_with_start",
     "signal_workflow",
     "start_workflow",
     "start_workflows",
     "terminate_workflow",
+    "update_with_start",
+    "update_workflow",
 ]

@@ -15,7 +15,7 @@ from django_durable.exceptions import DurableError, WorkflowNotFound
 from django_durable.history import events, messages
 from django_durable.history.failures import Failure
 from django_durable.history.status import Status
-from django_durable.store import database, runs
+from django_durable.store import database, dispatch, outside, runs
 
 TERMINATE_PATIENCE = 10.0  # seconds to wait for callers that keep the workflow's row locked
 TERMINATE_STEP = 0.02
@@ -24,9 +24,23 @@ TERMINATE_STEP = 0.02
 def cancel_workflow(workflow_id: str, reason: str = "", *, run_id: UUID | None = None) -> bool:
     """Ask the open run to end: ``asyncio.CancelledError`` is raised where its code waits, so that it can clean up.
 
-    False: it had ended already. Raises ``WorkflowNotFound``.
+    A run that is delayed and has not begun ends at once. False: it had ended already. Raises ``WorkflowNotFound``.
     """
-    return messaging.send(workflow_id, messages.Cancel(reason=reason), run_id=run_id)
+    if _cancel_delayed(workflow_id, reason, run_id):
+        return True
+    return messaging.send(workflow_id, messages.Cancel(reason=reason), run_id=run_id, holds=(dispatch.DELAYED,))
+
+
+def _cancel_delayed(workflow_id: str, reason: str, run_id: UUID | None) -> bool:
+    """Without its code there is nothing to ask. False: it has begun, or others keep its row locked."""
+    chain_id = runs.open_chain(workflow_id, run_id=run_id)
+    if chain_id is None or not dispatch.is_delayed(chain_id):
+        return False
+    with database.writing():
+        ended = outside.cancel_delayed(chain_id, reason)
+    if ended is not None:
+        _tell(workflow_id, ended, Status.CANCELLED)
+    return ended is not None
 
 
 def terminate_workflow(workflow_id: str, reason: str = "", *, run_id: UUID | None = None) -> bool:
@@ -50,7 +64,7 @@ def terminate_workflow(workflow_id: str, reason: str = "", *, run_id: UUID | Non
         except IntegrityError:
             ended = None  # its owner wrote an event at that place first
         if ended is not None:
-            _tell(workflow_id, ended)
+            _tell(workflow_id, ended, Status.TERMINATED)
             return True
         if time.monotonic() > deadline:
             raise DurableError(
@@ -60,7 +74,10 @@ def terminate_workflow(workflow_id: str, reason: str = "", *, run_id: UUID | Non
         time.sleep(TERMINATE_STEP)
 
 
-def _tell(workflow_id: str, run_id: UUID) -> None:
-    told = {"workflow_id": workflow_id, "run_id": run_id, "status": Status.TERMINATED}
-    name = runs.rows().filter(pk=run_id).values_list("name", flat=True).first()
+def _tell(workflow_id: str, run_id: UUID, status: Status) -> None:
+    told = {"workflow_id": workflow_id, "run_id": run_id, "status": status}
+    name, chain_id, parent = runs.rows().values_list("name", "chain_id", "parent_chain_id").get(pk=run_id)
+    if parent is not None:
+        database.on_commit(partial(messaging.hint, parent))
+    database.on_commit(partial(messaging.close_children, [chain_id]))
     database.on_commit(partial(instrumentation.send, instrumentation.run_closed, name=name, **told))

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, Unpack, cast
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from django_durable.client import ending, messaging, reading
+from django_durable.client import ending, messaging, pausing, querying, reading, updating, waiting
+from django_durable.definitions import update as updates
 from django_durable.definitions.registry import registry
 from django_durable.definitions.signal import SignalDefinition, SignalMessage, as_message
+from django_durable.definitions.update import UpdateChanges, UpdateDefinition, UpdateMessage, UpdateOptions
 from django_durable.definitions.workflow import WorkflowDefinition
+from django_durable.engine.stack import StackEntry
 from django_durable.exceptions import (
     UnknownDefinition,
     WorkflowCancelled,
@@ -23,19 +27,14 @@ from django_durable.exceptions import (
     WorkflowTerminated,
     WorkflowTimedOut,
     WorkflowUnsuccessful,
-    WouldWaitForever,
 )
 from django_durable.history import failures
 from django_durable.history.status import CLOSED, Status
 from django_durable.models import WorkflowRun
 from django_durable.payloads import payload
-from django_durable.store import database, runs
+from django_durable.store import runs
 
 R = TypeVar("R")
-
-FIRST_PAUSE = 0.002  # seconds between the first two looks at a run that somebody waits for
-PAUSE_SHARE = 0.1  # of the time waited so far: what a wait takes longer than the run does
-LONGEST_PAUSE = 0.25
 
 UNSUCCESSFUL: dict[Status, type[WorkflowUnsuccessful]] = {
     Status.CANCELLED: WorkflowCancelled,
@@ -45,24 +44,28 @@ UNSUCCESSFUL: dict[Status, type[WorkflowUnsuccessful]] = {
 
 
 class WorkflowHandle(Generic[R]):
-    """A workflow by its ids. Cheap: nothing is read until a method asks."""
+    """A workflow by its ids. Cheap: nothing is read until a method asks.
 
-    __slots__ = ("_definition", "run_id", "workflow_id")
+    It means the whole chain of runs that ``run_id`` belongs to, and no later start of the same workflow id.
+    """
+
+    __slots__ = ("_definition", "_update_options", "run_id", "workflow_id")
 
     def __init__(self, workflow_id: str, run_id: UUID, definition: WorkflowDefinition[..., Any] | None = None) -> None:
         self.workflow_id = workflow_id
         self.run_id = run_id
         self._definition = definition
+        self._update_options = UpdateOptions()
 
     def __repr__(self) -> str:
         return f"<WorkflowHandle {self.workflow_id} run {self.run_id}>"
 
     def status(self) -> reading.WorkflowStatus:
-        """How this run is."""
+        """How the workflow is: the latest run of the chain that began with this one, or that it belongs to."""
         return reading.status_of(self._run())
 
     def result(self, timeout: float | timedelta | None = None) -> R:
-        """Wait for the end and return the workflow's result.
+        """Wait for the end of the chain and return the workflow's result.
 
         ``timeout`` is a timedelta or in seconds; ``TimeoutError`` when it passes. Raises ``WorkflowFailed``,
         ``WorkflowCancelled``, ``WorkflowTerminated`` or ``WorkflowTimedOut`` if there is no result, and
@@ -83,6 +86,44 @@ class WorkflowHandle(Generic[R]):
         """Send a signal to this workflow. Raises ``WorkflowClosed`` if it has ended."""
         messaging.signal_workflow(self.workflow_id, as_message(signal, payload), run_id=self.run_id)
 
+    def using(self, **options: Unpack[UpdateChanges]) -> WorkflowHandle[R]:
+        """A copy of this handle with other options for its ``update``; what is not given stays as it is.
+
+        ``update_id``: an update that is sent again with the same id is carried out once, and answered the same.
+        ``timeout``: how long to wait for the reply, a timedelta or seconds. ``wait``: ``"completed"``, or
+        ``"accepted"`` to wait only until the workflow has accepted the update.
+        """
+        changed = copy.copy(self)
+        changed._update_options = updates.changed_options(self._update_options, options)
+        return changed
+
+    def update(self, update: str | UpdateDefinition | UpdateMessage, /, *args: Any, **kwargs: Any) -> Any:
+        """Have the workflow carry out an update, and return its reply, as plain JSON values.
+
+        Raises ``UpdateRejected`` if the workflow refuses it, ``UpdateFailed`` if its handler raises,
+        ``WorkflowClosed`` if the workflow has ended or ends first, ``TimeoutError`` once ``using(timeout=...)`` has
+        passed, ``WouldWaitForever`` inside an open transaction. Returns None if only acceptance was waited for.
+        """
+        message = updates.as_message(update, args, kwargs)
+        return updating.update_workflow(self.workflow_id, message, self._update_options, run_id=self.run_id)
+
+    async def aupdate(self, update: str | UpdateDefinition | UpdateMessage, /, *args: Any, **kwargs: Any) -> Any:
+        """``update`` for async code. No thread waits meanwhile."""
+        message = updates.as_message(update, args, kwargs)
+        return await updating.aupdate_workflow(self.workflow_id, message, self._update_options, run_id=self.run_id)
+
+    def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Ask the workflow; its history is replayed here, so no worker is needed, open or closed.
+
+        Raises ``QueryFailed`` if it has no handler of that name, or the handler raises; ``NonDeterminismError`` if
+        the code of this process does not repeat the history; ``WouldWaitForever`` inside an open transaction.
+        """
+        return querying.query(self._run(), name, args, kwargs)
+
+    def stack(self) -> list[StackEntry]:
+        """Where each task of the workflow waits, and what for; found by a replay here. Empty once it has ended."""
+        return querying.stack(self._run())
+
     def cancel(self, reason: str = "") -> bool:
         """Ask the workflow to end. False: it had ended already."""
         return ending.cancel_workflow(self.workflow_id, reason, run_id=self.run_id)
@@ -91,42 +132,55 @@ class WorkflowHandle(Generic[R]):
         """End the workflow at once, without a chance to clean up. False: it had ended already."""
         return ending.terminate_workflow(self.workflow_id, reason, run_id=self.run_id)
 
+    def pause(self, reason: str = "") -> bool:
+        """Let the workflow rest: messages are kept for it, and nothing is applied until ``resume``.
+
+        Activities that run end, and their results wait; time limits of the run go on. False: it had ended already.
+        """
+        return pausing.pause_workflow(self.workflow_id, reason, run_id=self.run_id)
+
+    def resume(self) -> bool:
+        """Let the paused workflow go on. False: it was not paused, or has ended."""
+        return pausing.resume_workflow(self.workflow_id, run_id=self.run_id)
+
     def history(self) -> list[reading.HistoryEntry]:
         """The events of this run, in order."""
         return reading.history_of(self.run_id)
 
     astatus = sync_to_async(status)
+    aquery = sync_to_async(query)
+    astack = sync_to_async(stack)
     asignal = sync_to_async(signal)
     acancel = sync_to_async(cancel)
     aterminate = sync_to_async(terminate)
+    apause = sync_to_async(pause)
+    aresume = sync_to_async(resume)
     ahistory = sync_to_async(history)
 
     def _run(self) -> WorkflowRun:
-        run = runs.rows().filter(pk=self.run_id).first()
+        run = runs.latest_of_chain(self.run_id)
         if run is None:
             raise WorkflowNotFound(f"There is no run {self.run_id} of workflow {self.workflow_id!r}.")
         return run
 
     def _pauses(self, timeout: float | timedelta | None) -> Iterator[float]:
         """Looks at the run until it has ended; yields how many seconds to wait before the next look."""
-        timeout = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        deadline = None if timeout is None else time.monotonic() + timeout
-        began, pause = time.monotonic(), FIRST_PAUSE
-        while True:
-            status = runs.rows().filter(pk=self.run_id).values_list("status", flat=True).first()
-            if status is None:
-                raise WorkflowNotFound(f"There is no run {self.run_id} of workflow {self.workflow_id!r}.")
-            if status in CLOSED:
-                return
-            if database.connection().in_atomic_block:
-                raise WouldWaitForever(
-                    f"result() of workflow {self.workflow_id!r} was called inside an open transaction. Workers cannot "
-                    "see what it has written, so waiting would never end: ask after the transaction."
-                )
-            if deadline is not None and time.monotonic() + pause > deadline:
-                raise TimeoutError(f"Workflow {self.workflow_id!r} had not ended after {timeout} s; it is {status}.")
-            yield pause
-            pause = min(max(FIRST_PAUSE, (time.monotonic() - began) * PAUSE_SHARE), LONGEST_PAUSE)
+        return waiting.pauses(
+            "result()",
+            self.workflow_id,
+            self.run_id,
+            has_come=lambda: self._current_status() in CLOSED,
+            too_late=lambda seconds: (
+                f"Workflow {self.workflow_id!r} had not ended after {seconds} s; it is {self._current_status()}."
+            ),
+            timeout=timeout,
+        )
+
+    def _current_status(self) -> str:
+        status = runs.chain_status(self.run_id)
+        if status is None:
+            raise WorkflowNotFound(f"There is no run {self.run_id} of workflow {self.workflow_id!r}.")
+        return status
 
     def _result(self) -> R:
         run = self._run()
@@ -139,7 +193,7 @@ class WorkflowHandle(Generic[R]):
         definition = self._definition
         if definition is None:
             try:
-                definition = registry.workflow(run.name)
+                definition = registry.workflow(run.name, run.version)
             except UnknownDefinition:
                 return reading.plain(run.result)
         return definition.decode_result(stored)
@@ -159,7 +213,8 @@ def _unsuccessful(run: WorkflowRun) -> WorkflowUnsuccessful:
     kind = UNSUCCESSFUL.get(status)
     if kind is not None:
         reason = f": {failure.message}" if failure and failure.message else ""
-        return kind(f"Workflow {run.workflow_id!r} was {status}{reason}", workflow_id=run.workflow_id, run_id=run.pk)
+        how = "timed out" if status is Status.TIMED_OUT else f"was {status}"
+        return kind(f"Workflow {run.workflow_id!r} {how}{reason}", workflow_id=run.workflow_id, run_id=run.pk)
     text = f"{failure.type}: {failure.message}" if failure else "no failure was recorded"
     error = WorkflowFailed(
         text,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from django_durable import transports
 from django_durable.definitions.signal import SignalMessage
 from django_durable.exceptions import WorkflowClosed, WorkflowNotFound
 from django_durable.history import messages
-from django_durable.store import database, dispatch, inbox, runs
+from django_durable.store import children, database, dispatch, inbox, runs
 
 RESOLVE_TRIES = 3  # a workflow id may pass to a new run between the look at it and the send
 
@@ -27,12 +28,14 @@ def signal_workflow(workflow_id: str, message: SignalMessage, *, run_id: UUID | 
         )
 
 
-def send(workflow_id: str, message: messages.Message, *, run_id: UUID | None = None) -> bool:
+def send(
+    workflow_id: str, message: messages.Message, *, run_id: UUID | None = None, holds: Collection[str] = ()
+) -> bool:
     """Send ``message`` to the open run of ``workflow_id``, or to ``run_id`` alone.
 
-    False: it has ended. Raises ``WorkflowNotFound``.
+    ``holds``: it wakes the run even if that is held as one of these. False: it has ended. Raises ``WorkflowNotFound``.
     """
-    in_transaction = database.connection().in_atomic_block
+    in_transaction = database.in_transaction()
     for _ in range(RESOLVE_TRIES):
         chain_id = runs.open_chain(workflow_id, run_id=run_id)
         if chain_id is None:
@@ -40,15 +43,57 @@ def send(workflow_id: str, message: messages.Message, *, run_id: UUID | None = N
         if not in_transaction:
             inbox.step_back(chain_id)
         with database.writing():
-            if inbox.send(chain_id, message):
-                database.on_commit(partial(hint, chain_id))
+            if put(chain_id, message, holds=holds):
                 return True
     if runs.latest(workflow_id) is None:
         raise WorkflowNotFound(f"There is no workflow {workflow_id!r}. Was its start rolled back?")
     return False
 
 
-def hint(chain_id: UUID) -> None:
+def put(chain_id: UUID, message: messages.Message, *, holds: Collection[str] = ()) -> bool:
+    """Send ``message`` in the caller's transaction, and a hint after it. False: the chain has ended."""
+    if not inbox.send(chain_id, message):
+        return False
+    database.on_commit(partial(hint, chain_id, holds=holds))
+    return True
+
+
+def hint_all(chain_ids: Collection[UUID], *, holds: Collection[str] = ()) -> None:
+    """``hint`` for many chains at once."""
+    if not chain_ids:
+        return
+    places = list(dispatch.rows().filter(pk__in=chain_ids).values_list("pk", "owner", "queue"))
+    for owner in {owner for _, owner, _ in places if owner is not None}:
+        transports.hint_message(owner)
+    asleep = {chain: queue for chain, owner, queue in places if owner is None}
+    if dispatch.make_due(list(asleep), holds=holds):
+        for queue in set(asleep.values()):
+            transports.hint_work(queue)
+
+
+def close_children(parents: Collection[UUID] | None = None) -> int:
+    """Tell open children of parents that have ended (None: of all such parents) what their options say; how many."""
+    total = 0
+    while told := children.tell_orphans(parents):
+        hint_all(told.terminated, holds=dispatch.HOLDS)
+        hint_all(told.cancelled, holds=(dispatch.DELAYED,))
+        total += len(told.terminated) + len(told.cancelled)
+    return total
+
+
+def tell(chain_id: UUID) -> None:
+    """Tell whoever may act that a chain's hold has changed: its owner, or the workers of its queue."""
+    place = dispatch.place(chain_id)
+    if place is None:
+        return
+    owner, queue = place
+    if owner is not None:
+        transports.hint_message(owner)
+    else:
+        transports.hint_work(queue)
+
+
+def hint(chain_id: UUID, *, holds: Collection[str] = ()) -> None:
     """Tell whoever may act that a chain has a message: its owner, or the workers of its queue."""
     place = dispatch.place(chain_id)
     if place is None:
@@ -56,5 +101,5 @@ def hint(chain_id: UUID) -> None:
     owner, queue = place
     if owner is not None:
         transports.hint_message(owner)
-    elif dispatch.make_due([chain_id]):
+    elif dispatch.make_due([chain_id], holds=holds):
         transports.hint_work(queue)

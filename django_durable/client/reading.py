@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
@@ -10,12 +11,13 @@ from uuid import UUID
 import msgspec
 
 from django_durable.exceptions import WorkflowNotFound
-from django_durable.history import blocking
+from django_durable.history import blocking, lingering, progress
+from django_durable.history.events import Recorded
 from django_durable.history.failures import Failure
 from django_durable.history.status import OPEN, Status
 from django_durable.models import WorkflowRun
 from django_durable.payloads import payload
-from django_durable.store import dispatch, history, runs
+from django_durable.store import attributes, dispatch, history, runs
 
 INTERNAL = ("input", "error_traceback", "error_cause", "blocked")
 
@@ -36,7 +38,7 @@ class WorkflowStatus:
     started_at: datetime | None = None
     closed_at: datetime | None = None
     wakeup_at: datetime | None = None
-    progress: Any = None
+    progress: dict[str, Any] | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
     result: Any = None
     error_type: str | None = None
@@ -44,6 +46,8 @@ class WorkflowStatus:
     error_traceback: str | None = None
     error_cause: dict[str, Any] | None = None
     blocked: dict[str, Any] | None = None
+    open_handlers: list[str] = field(default_factory=list)
+    unhandled_signals: list[str] = field(default_factory=list)
     input: Any = None
 
     @property
@@ -67,6 +71,14 @@ class HistoryEntry:
     data: dict[str, Any]
 
 
+class History(list[HistoryEntry]):
+    """The events of the run ``run_id``, in order."""
+
+    def __init__(self, run_id: UUID, entries: Iterable[HistoryEntry]) -> None:
+        super().__init__(entries)
+        self.run_id = run_id
+
+
 def get_workflow_status(workflow_id: str) -> WorkflowStatus:
     """The status of the latest run of ``workflow_id``. Raises ``WorkflowNotFound``."""
     run = runs.latest(workflow_id)
@@ -83,9 +95,10 @@ def status_of(run: WorkflowRun) -> WorkflowStatus:
         row = dispatch.rows().filter(pk=run.chain_id, run_id=run.pk).first()
         if row is not None:
             started_at, wakeup_at = row.started_at, row.wakeup_at if row.owner is None else None
-            status = Status.PENDING if row.epoch == 0 else status
+            status = Status.PENDING if row.started_at is None and status is Status.RUNNING else status
     failure = failure_of(run)
     block = blocking.decode(run.blocked)
+    waits = lingering.decode(run.lingering) if status in OPEN else None
     return WorkflowStatus(
         workflow_id=run.workflow_id,
         run_id=run.pk,
@@ -96,12 +109,16 @@ def status_of(run: WorkflowRun) -> WorkflowStatus:
         started_at=started_at,
         closed_at=run.closed_at,
         wakeup_at=wakeup_at,
+        progress=progress.decode(run.progress),
+        attributes=attributes.read(run.pk),
         result=plain(run.result),
         error_type=failure.type if failure else None,
         error_message=failure.message if failure else None,
         error_traceback=failure.traceback if failure else None,
         error_cause=msgspec.to_builtins(failure.cause) if failure and failure.cause else None,
         blocked=msgspec.structs.asdict(block) if block else None,
+        open_handlers=list(waits.handlers) if waits else [],
+        unhandled_signals=list(waits.signals) if waits else [],
         input=plain(run.input),
     )
 
@@ -116,17 +133,18 @@ def plain(stored: str | None) -> Any:
     return None if stored is None else msgspec.json.decode(payload.load(stored).data)
 
 
-def history_of(run_id: UUID) -> list[HistoryEntry]:
+def history_of(run_id: UUID) -> History:
     """The events of a run, in order."""
-    return [
-        HistoryEntry(
-            sequence=recorded.sequence,
-            type=type(recorded.event).__name__,
-            time=recorded.time,
-            data=_readable(recorded.event),
-        )
-        for recorded in history.read([run_id])[run_id]
-    ]
+    return History(run_id, map(_entry_of, history.read([run_id])[run_id]))
+
+
+def _entry_of(recorded: Recorded) -> HistoryEntry:
+    return HistoryEntry(
+        sequence=recorded.sequence,
+        type=type(recorded.event).__name__,
+        time=recorded.time,
+        data=_readable(recorded.event),
+    )
 
 
 def _readable(event: msgspec.Struct) -> dict[str, Any]:

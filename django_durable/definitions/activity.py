@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from functools import cache
-from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack
+from typing import Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, get_args
 
 from django_durable.definitions import function as functions
 from django_durable.definitions import options as checks
+from django_durable.definitions import polling
+from django_durable.definitions.polling import Polling
 from django_durable.definitions.retry import Retry
 from django_durable.exceptions import DefinitionError
 from django_durable.payloads.payload import Payload
@@ -20,13 +22,11 @@ from django_durable.payloads.signature import Arguments, CallSignature
 P = ParamSpec("P")
 R = TypeVar("R")
 
-LATER = {
-    "schedule_to_start": "Use start_to_close for the time that one attempt may take.",
-    "schedule_to_close": "Use start_to_close and Retry(max_attempts=...).",
-    "heartbeat": "Use start_to_close to notice attempts that hang.",
-    "cancellation": "Leave it out.",
-    "executor": "Leave it out: sync functions run in threads, async ones on the worker's event loop.",
-}
+ActivityCancellation = Literal["try", "wait", "abandon"]
+
+Executor = Literal["thread", "async", "process"]
+EXECUTORS: tuple[Executor, ...] = ("thread", "async", "process")
+THREAD, ASYNC, PROCESS = EXECUTORS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,15 @@ class ActivityOptions:
     retry: Retry = field(default_factory=Retry)
     start_to_close: timedelta | None = None
     """Time that one attempt may take; None: any."""
+    schedule_to_start: timedelta | None = None
+    """Time until its first attempt must have begun; None: any."""
+    schedule_to_close: timedelta | None = None
+    """Time that all attempts and the pauses between them may take together; None: any."""
+    heartbeat: timedelta | None = None
+    """Time that an attempt may pass without ``current_activity().heartbeat()``; None: any."""
+    cancellation: ActivityCancellation = "try"
+    """What the workflow's code sees when it gives the call up: CancelledError at once, while the activity is asked to
+    stop (try) or goes on by itself (abandon), or after it has ended (wait)."""
     atomic: bool = False
     """Its ORM writes and its completion commit together: exactly once."""
     at_most_once: bool = False
@@ -44,6 +53,10 @@ class ActivityOptions:
     """Queue whose workers run it; None: wherever the run is."""
     priority: int = 0
     """-100 to 100, higher first."""
+    label: str = ""
+    """The caller's words for people, in the history and the admin."""
+    executor: Executor | None = None
+    """Where it runs: in a thread of the worker, on its event loop, in a process. None: a thread, or the loop."""
 
 
 class ActivityChanges(TypedDict, total=False):
@@ -52,12 +65,19 @@ class ActivityChanges(TypedDict, total=False):
     name: str
     retry: Retry
     start_to_close: timedelta | None
+    schedule_to_start: timedelta | None
+    schedule_to_close: timedelta | None
+    heartbeat: timedelta | None
+    cancellation: ActivityCancellation
     atomic: bool
     at_most_once: bool
     queue: str | None
     priority: int
+    label: str
+    executor: Executor | None
 
 
+TIMEOUTS = ("start_to_close", "schedule_to_start", "schedule_to_close", "heartbeat")
 KNOWN = frozenset(option.name for option in fields(ActivityOptions)) | {"name"}
 
 
@@ -124,13 +144,18 @@ class ActivityDefinition(Generic[P, R]):
         """Whether it is an ``async def``, so runs on the worker's event loop."""
         return _is_async(self.function)
 
+    @property
+    def executor(self) -> Executor:
+        """Where it runs: as its options say, else as its kind of function needs."""
+        return self.options.executor or (ASYNC if self.is_async else THREAD)
+
     def using(self, **options: Unpack[ActivityChanges]) -> ActivityDefinition[P, R]:
         """A copy with other options; what is not given stays as it is.
 
         Raises ``OptionNotSupported`` for options of a later release, ``DefinitionError`` for unknown or wrong ones.
         """
         given: dict[str, Any] = dict(options)
-        checks.check_names(given, known=KNOWN, later=LATER, owner=f"Activity {self.name}")
+        checks.check_names(given, known=KNOWN, owner=f"Activity {self.name}")
         changed = copy.copy(self)
         _check_predicate(self, given.get("retry"))
         changed._name = given.pop("name", self._name)
@@ -138,6 +163,20 @@ class ActivityDefinition(Generic[P, R]):
         checks.check_text(changed._name, what="The name of an activity")
         _check_options(changed)
         return changed
+
+    def polling(
+        self,
+        *,
+        until: Callable[[R], Any],
+        every: timedelta | float,
+        attempts: int | None = None,
+        timeout: timedelta | float | None = None,
+    ) -> Polling[P, R]:
+        """For ``ctx.poll()``: call it every so often until ``until(result)`` is true.
+
+        At most ``attempts`` times, for at most ``timeout``. Raises ``DefinitionError`` for what could not work.
+        """
+        return polling.polling(self, until=until, every=every, attempts=attempts, timeout=timeout)
 
     def encode_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         """Store a call's arguments. Raises ``TypeError`` for a wrong call, ``PayloadError`` for a wrong value."""
@@ -186,15 +225,37 @@ def _check_options(definition: ActivityDefinition[Any, Any]) -> None:
         raise DefinitionError(
             f"{owner}: retry must be a Retry, not {options.retry!r}. For a single attempt: Retry(max_attempts=1)."
         )
-    if options.start_to_close is not None:
-        checks.check_duration(options.start_to_close, name="start_to_close", owner=owner)
+    for name in TIMEOUTS:
+        limit = getattr(options, name)
+        if limit is not None:
+            checks.check_duration(limit, name=name, owner=owner)
+    checks.check_choice(options.cancellation, name="cancellation", choices=get_args(ActivityCancellation), owner=owner)
     checks.check_flag(options.atomic, name="atomic", owner=owner)
     checks.check_flag(options.at_most_once, name="at_most_once", owner=owner)
     if options.queue is not None:
         checks.check_text(options.queue, what=f"{owner}: queue")
     checks.check_priority(options.priority, owner=owner)
+    checks.check_text(options.label, what=f"{owner}: label", empty=True)
     if options.atomic and definition.is_async:
         raise DefinitionError(
             f"{owner} ({definition.place}): atomic=True needs a plain def, because Django's transactions belong to a "
             f"thread. Make it a def, or leave atomic out."
+        )
+    if options.executor is not None:
+        _check_executor(definition, options.executor)
+
+
+def _check_executor(definition: ActivityDefinition[Any, Any], executor: Executor) -> None:
+    owner = f"Activity {definition.name}"
+    checks.check_choice(executor, name="executor", choices=EXECUTORS, owner=owner)
+    if definition.is_async != (executor == ASYNC):
+        kind = "an async def" if definition.is_async else "a def"
+        raise DefinitionError(
+            f"{owner} ({definition.place}) is {kind}, which cannot run with executor={executor!r}. Threads and "
+            f"processes run a def, the worker's event loop an async def."
+        )
+    if executor == PROCESS and definition.options.atomic:
+        raise DefinitionError(
+            f"{owner}: atomic=True runs in a thread of the worker whose claim its transaction proves. Compute in an "
+            f"activity with executor='process', and write what it returns in an atomic one."
         )

@@ -6,13 +6,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any, NoReturn
 from uuid import UUID
 
-from django_durable.exceptions import DurableError
+from django_durable.exceptions import ActivityCancelled, ActivityCompletesLater, DurableError
 
 
 def _never() -> bool:
     return False
+
+
+def _no_token() -> str:
+    raise DurableError("Nobody can complete this activity from outside: no worker executes it.")
+
+
+def _beat_in_vain(details: Any) -> None:
+    """Nobody takes heartbeats here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +37,41 @@ class CurrentActivity:
     """The same on every attempt: give it to services that recognise a repeated request."""
     is_cancelled: Callable[[], bool] = field(default=_never, repr=False, compare=False)
     is_stopping: Callable[[], bool] = field(default=_never, repr=False, compare=False)
+    on_heartbeat: Callable[[Any], None] = field(default=_beat_in_vain, repr=False, compare=False)
+    on_token: Callable[[], str] = field(default=_no_token, repr=False, compare=False)
+    heartbeat_details: Any = None
+    """What the last heartbeat of an attempt before has told, as JSON values; None: nothing."""
 
     @property
     def cancelled(self) -> bool:
         """Whether nobody waits for the result any more."""
         return self.is_cancelled()
+
+    def heartbeat(self, details: Any = None) -> None:
+        """Tell that this attempt lives, and ``details`` for the next one should this one end early.
+
+        Cheap: heartbeats that follow each other closely are written as one. Raises ``ActivityCancelled`` once nobody
+        waits for the result any more, ``PayloadError`` for details that cannot be stored.
+        """
+        self.on_heartbeat(details)
+        if self.cancelled:
+            raise ActivityCancelled(f"Activity {self.name} of workflow {self.workflow_id} is not waited for any more.")
+
+    @property
+    def token(self) -> str:
+        """The signed address of this activity, for ``durable.complete_activity()`` and its like.
+
+        Raises ``DurableError`` for an atomic activity.
+        """
+        return self.on_token()
+
+    def complete_later(self) -> NoReturn:
+        """End this call without an outcome: that will come by ``token``. The activity's time limits run on.
+
+        Raises a ``BaseException`` that ends the activity's code.
+        """
+        self.token  # noqa: B018  so that there is a row that waits for it
+        raise ActivityCompletesLater(f"Activity {self.name} is completed later, by its token.")
 
     @property
     def stopping(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django_durable.exceptions import DefinitionError, OptionNotSupported
@@ -19,11 +19,14 @@ def near(name: str, candidates: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
 
 
-def check_names(given: Iterable[str], *, known: Collection[str], later: Mapping[str, str], owner: str) -> None:
+def check_names(
+    given: Iterable[str], *, known: Collection[str], later: Mapping[str, str] | None = None, owner: str
+) -> None:
     """Refuse options that do not exist, and those of the contract that this release does not implement.
 
     ``later`` gives each of the latter with a sentence on what to do until then.
     """
+    later = later or {}
     for option in given:
         if option in known:
             continue
@@ -67,6 +70,25 @@ def check_duration(value: Any, *, name: str, owner: str) -> None:
         raise DefinitionError(f"{owner}: {name} must be a timedelta, not {value!r}; such as timedelta(seconds=30).")
     if value <= timedelta(0):
         raise DefinitionError(f"{owner}: {name} must be longer than zero, not {value!r}.")
+
+
+def check_delay(value: Any, *, name: str, owner: str) -> None:
+    """Refuse what is not a ``timedelta`` of zero or more."""
+    if not isinstance(value, timedelta):
+        raise DefinitionError(f"{owner}: {name} must be a timedelta, not {value!r}; such as timedelta(hours=1).")
+    if value < timedelta(0):
+        raise DefinitionError(f"{owner}: {name} must not be negative, not {value!r}.")
+
+
+def check_moment(value: Any, *, name: str, owner: str) -> None:
+    """Refuse what is not a ``datetime`` with a time zone."""
+    if not isinstance(value, datetime):
+        raise DefinitionError(f"{owner}: {name} must be a datetime, not {value!r}.")
+    if value.utcoffset() is None:
+        raise DefinitionError(
+            f"{owner}: {name} needs a time zone, and {value!r} has none. Use django.utils.timezone.now(), or "
+            f"timezone.make_aware(...)."
+        )
 
 
 def check_choice(value: Any, *, name: str, choices: Collection[str], owner: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 from django_durable.definitions import options as checks
@@ -12,23 +13,33 @@ from django_durable.payloads.signature import CallSignature
 
 
 class WorkflowReference(WorkflowDefinition[..., Any]):
-    """The workflow that is registered as ``name``, with ``changes`` to its options."""
+    """The workflow that is registered as ``name``, with ``changes`` to its options.
 
-    def __init__(self, name: str, registry: Registry, changes: WorkflowChanges | None = None) -> None:
+    ``wanted``: its version; None: whichever starts by name take.
+    """
+
+    def __init__(
+        self, name: str, registry: Registry, changes: WorkflowChanges | None = None, *, wanted: str | None = None
+    ) -> None:
         checks.check_text(name, what="The name of a workflow")
         self._name = name
+        self._wanted = wanted
         self._registry = registry
         self._changes: WorkflowChanges = changes or {}
 
     @property
     def target(self) -> WorkflowDefinition[..., Any]:
         """The definition itself. Raises ``UnknownDefinition``."""
-        definition = self._registry.workflow(self._name)
+        definition = self._registry.workflow(self._name, self._wanted)
         return definition.using(**self._changes) if self._changes else definition
 
     @property
     def version(self) -> str:
         return self.target.version
+
+    @property
+    def is_default(self) -> bool:
+        return self.target.is_default
 
     @property
     def function(self) -> Any:
@@ -47,10 +58,13 @@ class WorkflowReference(WorkflowDefinition[..., Any]):
         return self.target.fingerprint
 
     def __repr__(self) -> str:
-        return f"<workflow named {self._name}>"
+        return f"<workflow named {self._name}{f' {self._wanted}' if self._wanted else ''}>"
 
     def using(self, **options: Unpack[WorkflowChanges]) -> WorkflowReference:
-        return WorkflowReference(self._name, self._registry, {**self._changes, **options})
+        changes: WorkflowChanges = {**self._changes, **options}
+        if "attributes" in options and isinstance(before := self._changes.get("attributes"), Mapping):
+            changes["attributes"] = {**before, **options["attributes"]}
+        return WorkflowReference(self._name, self._registry, changes, wanted=self._wanted)
 
 
 class ActivityReference(ActivityDefinition[..., Any]):

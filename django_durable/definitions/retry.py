@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django_durable.exceptions import ApplicationError, DefinitionError, ForeignWrite, PayloadError
+from django_durable.exceptions import ApplicationError, DefinitionError, FailureError, ForeignWrite, PayloadError
 
 logger = logging.getLogger("django_durable")
 
@@ -115,9 +115,12 @@ def _is_one_of(error: BaseException, kinds: Iterable[ErrorKind]) -> bool:
 
 
 def _names(error: BaseException) -> set[str]:
-    """Every name by which a policy may call this error: of its classes, short and full, and its own type."""
+    """Every name by which a policy may call this error: of its classes, short and full, and its own type.
+
+    What an activity or a child has failed with is known by its type alone.
+    """
     classes = type(error).__mro__
     names = {kind.__name__ for kind in classes} | {f"{kind.__module__}.{kind.__qualname__}" for kind in classes}
-    if isinstance(error, ApplicationError) and error.type:
+    if isinstance(error, ApplicationError | FailureError) and error.type:
         names.add(error.type)
     return names

@@ -7,12 +7,16 @@ import hashlib
 import inspect
 import marshal
 import sys
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timedelta
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, get_args
 
+from django_durable.definitions import attributes as search
 from django_durable.definitions import function as functions
 from django_durable.definitions import options as checks
+from django_durable.definitions.retry import Retry
+from django_durable.definitions.subject import Subject, subject_of
 from django_durable.exceptions import DefinitionError
 from django_durable.payloads.payload import Payload
 from django_durable.payloads.signature import POSITIONAL, Arguments, CallSignature, signature_of
@@ -22,19 +26,8 @@ R = TypeVar("R")
 
 OnConflict = Literal["fail", "use_existing", "terminate_existing"]
 OnReuse = Literal["allow", "allow_if_failed", "reject"]
-
-LATER = {
-    "start_at": "Begin the workflow with ctx.sleep().",
-    "start_delay": "Begin the workflow with ctx.sleep().",
-    "execution_timeout": "Use asyncio.timeout() inside the workflow.",
-    "run_timeout": "Use asyncio.timeout() inside the workflow.",
-    "retry": "Use the retry of its activities.",
-    "subject": "Put the object's key into workflow_id.",
-    "attributes": "Keep them in a table of your own.",
-    "label": "Put it into workflow_id.",
-    "parent_close": "",
-    "cancellation": "",
-}
+ParentClose = Literal["terminate", "cancel", "abandon"]
+ChildCancellation = Literal["wait", "try", "abandon"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +44,29 @@ class WorkflowOptions:
     """What a start does while a run of that ``workflow_id`` is open."""
     on_reuse: OnReuse = "allow"
     """Whether a start may take a ``workflow_id`` whose runs are closed."""
+    start_delay: timedelta | None = None
+    """From the start until the run begins; None: at once."""
+    start_at: datetime | None = None
+    """When the run begins, an aware time; one that has passed: at once."""
+    execution_timeout: timedelta | None = None
+    """From the start until the whole chain must have ended, a delay and the retries included; None: any time."""
+    run_timeout: timedelta | None = None
+    """How long each run of the chain may take, from its beginning; None: any time."""
+    retry: Retry | None = None
+    """How a failed run is followed by another one with the same arguments; None: not at all."""
+    parent_close: ParentClose = "terminate"
+    """What becomes of a child that is open when its parent has ended."""
+    cancellation: ChildCancellation = "wait"
+    """What a parent does when it is cancelled while it awaits a child: ask it to end and wait for that, only ask, or
+    leave it alone."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """Search attributes that the run has from its start."""
+    subject: Subject | None = None
+    """The row of some model that the run is about."""
+    label: str = ""
+    """The caller's words for people, in the admin and in the history of a parent."""
+    one_per_subject: bool = False
+    """Whether a start fails while another run that was started with this option is open for the same subject."""
 
 
 class WorkflowChanges(TypedDict, total=False):
@@ -61,6 +77,17 @@ class WorkflowChanges(TypedDict, total=False):
     priority: int
     on_conflict: OnConflict
     on_reuse: OnReuse
+    start_delay: timedelta | None
+    start_at: datetime | None
+    execution_timeout: timedelta | None
+    run_timeout: timedelta | None
+    retry: Retry | None
+    parent_close: ParentClose
+    cancellation: ChildCancellation
+    attributes: Mapping[str, Any]
+    subject: Any
+    one_per_subject: bool
+    label: str
 
 
 VERSION_LIMIT = 64  # characters
@@ -86,18 +113,22 @@ class WorkflowDefinition(Generic[P, R]):
         *,
         name: str,
         version: str = "",
+        default: bool = False,
         options: WorkflowOptions | None = None,
     ) -> None:
         """Declare ``function`` under ``name``. Raises ``DefinitionError`` for what could not work.
 
-        Workers take only runs whose name and ``version`` they have.
+        Workers take only runs whose name and ``version`` they have. ``default``: of several versions, starts by name
+        take this one.
         """
         functions.check_declarable(function, decorator="durable.workflow")
         checks.check_text(name, what="The name of a workflow")
         checks.check_text(version, what=f"Workflow {name}: version", limit=VERSION_LIMIT, empty=True)
+        checks.check_flag(default, name="default", owner=f"Workflow {name}")
         _check_shape(function, name)
         self._name = name
         self._version = version
+        self._is_default = default
         self._function = function
         self._options = options or WorkflowOptions()
         self._signature = CallSignature(function, name=name, skip=1)
@@ -125,9 +156,14 @@ class WorkflowDefinition(Generic[P, R]):
         return self._version
 
     @property
+    def is_default(self) -> bool:
+        """Whether starts by name take this version, whatever is registered after it."""
+        return self._is_default
+
+    @property
     def key(self) -> str:
-        """Name and version as one text, under which workers find their runs. No name can contain the separator."""
-        return f"{self.name}\t{self.version}" if self.version else self.name
+        """Name and version as one text, under which workers find their runs."""
+        return key_of(self.name, self.version)
 
     @property
     def function(self) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]:
@@ -157,11 +193,12 @@ class WorkflowDefinition(Generic[P, R]):
     def using(self, **options: Unpack[WorkflowChanges]) -> WorkflowDefinition[P, R]:
         """A copy with other options; what is not given stays as it is.
 
-        Raises ``OptionNotSupported`` for options of a later release, ``DefinitionError`` for unknown or wrong ones.
+        Raises ``DefinitionError`` for unknown or wrong ones.
         """
-        checks.check_names(options, known=KNOWN, later=LATER, owner=f"Workflow {self.name}")
+        checks.check_names(options, known=KNOWN, owner=f"Workflow {self.name}")
+        _check_predicate(self, options.get("retry"))
         changed = copy.copy(self)
-        changed._options = replace(self._options, **options)
+        changed._options = replace(self._options, **_accumulated(self._options, dict(options), f"Workflow {self.name}"))
         _check_options(changed)
         return changed
 
@@ -187,6 +224,11 @@ class WorkflowDefinition(Generic[P, R]):
         return result
 
 
+def key_of(name: str, version: str) -> str:
+    """Name and version as one text. No name can contain the separator."""
+    return f"{name}\t{version}" if version else name
+
+
 def _check_shape(function: Callable[..., Any], name: str) -> None:
     owner = f"Workflow {name} ({functions.place_of(function)})"
     if not inspect.iscoroutinefunction(function):
@@ -209,6 +251,51 @@ def _check_options(definition: WorkflowDefinition[Any, Any]) -> None:
     checks.check_priority(options.priority, owner=owner)
     checks.check_choice(options.on_conflict, name="on_conflict", choices=get_args(OnConflict), owner=owner)
     checks.check_choice(options.on_reuse, name="on_reuse", choices=get_args(OnReuse), owner=owner)
+    checks.check_choice(options.parent_close, name="parent_close", choices=get_args(ParentClose), owner=owner)
+    checks.check_choice(options.cancellation, name="cancellation", choices=get_args(ChildCancellation), owner=owner)
+    for name in ("execution_timeout", "run_timeout"):
+        if (limit := getattr(options, name)) is not None:
+            checks.check_duration(limit, name=name, owner=owner)
+    if options.retry is not None and not isinstance(options.retry, Retry):
+        raise DefinitionError(f"{owner}: retry must be a Retry or None, not {options.retry!r}.")
+    checks.check_text(options.label, what=f"{owner}: label", empty=True)
+    checks.check_flag(options.one_per_subject, name="one_per_subject", owner=owner)
+    if options.one_per_subject and options.subject is None:
+        raise DefinitionError(f"{owner}: one_per_subject needs a subject: using(subject=..., one_per_subject=True).")
+    _check_beginning(options, owner)
+
+
+def _accumulated(options: WorkflowOptions, given: dict[str, Any], owner: str) -> dict[str, Any]:
+    """``given`` as fields of ``options``: attributes are added to those that are there, a model's row is a subject."""
+    if "attributes" in given:
+        values = {**options.attributes, **search.checked(given["attributes"], owner=owner)}
+        given["attributes"] = {key: value for key, value in values.items() if value is not None}
+        if len(given["attributes"]) > search.COUNT_LIMIT:
+            raise DefinitionError(f"{owner}: a run has at most {search.COUNT_LIMIT} attributes.")
+    if given.get("subject") is not None:
+        given["subject"] = subject_of(given["subject"], owner=owner)
+    return given
+
+
+def _check_predicate(definition: WorkflowDefinition[Any, Any], retry: Retry | None) -> None:
+    """A predicate is code: the worker that asks it finds it in the declaration, not in a stored row."""
+    if not isinstance(retry, Retry) or retry.when is None:
+        return
+    declared = definition.options.retry
+    if declared is None or retry.when is not declared.when:
+        raise DefinitionError(
+            f"Workflow {definition.name}: Retry(when=...) belongs into the decorator. The run may fail in another "
+            f"process, which cannot get a function from using()."
+        )
+
+
+def _check_beginning(options: WorkflowOptions, owner: str) -> None:
+    if options.start_delay is not None:
+        checks.check_delay(options.start_delay, name="start_delay", owner=owner)
+    if options.start_at is not None:
+        checks.check_moment(options.start_at, name="start_at", owner=owner)
+    if options.start_delay is not None and options.start_at is not None:
+        raise DefinitionError(f"{owner}: start_delay and start_at exclude each other. Set one of them to None.")
 
 
 def _code_of(function: Callable[..., Any]) -> bytes:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Coroutine
 from typing import Any
 
 from django_durable.definitions.activity import ActivityDefinition
+from django_durable.definitions.polling import Polling
 from django_durable.engine import lines
 from django_durable.engine.commands import CancelActivity, ScheduleActivity
 from django_durable.engine.loop import DeterministicLoop
 from django_durable.engine.pending import Pending
 from django_durable.engine.recorder import Recorder
+from django_durable.exceptions import ActivityError, PayloadError
 from django_durable.history import events, failures
 
 Call = Coroutine[Any, Any, Any]
@@ -34,12 +37,18 @@ class Activities:
 
     # What the workflow does
 
-    def call(self, definition: ActivityDefinition[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def call(
+        self,
+        definition: ActivityDefinition[Any, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        polling: Polling[Any, Any] | None = None,
+    ) -> Call:
         """A coroutine that runs the activity. It is kept until it starts, so that it is not collected anywhere."""
         self._loop.gate()
         self._calls += 1
         where = lines.here() if self._recorder.replaying else ""
-        coroutine = self._call(self._calls, definition, args, kwargs, where)
+        coroutine = self._call(self._calls, definition, args, kwargs, where, polling)
         self._unstarted[self._calls] = definition, coroutine
         return coroutine
 
@@ -50,35 +59,61 @@ class Activities:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         where: str,
+        polling: Polling[Any, Any] | None,
     ) -> Any:
         if self._loop.evicted:
             await self._loop.create_future()
         self._unstarted.pop(ordinal, None)
-        pending = self._schedule(definition, args, kwargs, where)
+        pending = self._schedule(definition, args, kwargs, where, polling)
         try:
             return await pending.future
         except asyncio.CancelledError:
-            self._cancel(pending)
+            await self._give_up(pending)
             raise
 
     def _schedule(
-        self, definition: ActivityDefinition[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], where: str
+        self,
+        definition: ActivityDefinition[Any, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        where: str,
+        polling: Polling[Any, Any] | None,
     ) -> Pending:
         self._recorder.check()
         payload = definition.encode_input(args, kwargs)
-        command = ScheduleActivity(definition=definition, input=payload, where=where)
+        command = ScheduleActivity(definition=definition, input=payload, where=where, polling=polling)
         # Nobody but the task ever sees this future, so it needs no hash of ours, and asyncio has a shorter way for it.
         pending = Pending(command, asyncio.Future(loop=self._loop), self._loop.now)
         pending.ticket = self._recorder.issue(command, pending)
         return pending
 
-    def _cancel(self, pending: Pending) -> None:
+    async def _give_up(self, pending: Pending) -> None:
+        """Deal with a call whose task was cancelled, as its option says, or as it was dealt with before."""
         if self._loop.evicted or self._recorder.withdraw(pending.ticket):
             return
         sequence = pending.command.sequence
-        if self.pending.pop(sequence, None) is not None:  # else its outcome came in this very drain
-            options = pending.command.definition.options
-            self._recorder.issue(CancelActivity(activity=sequence, key=pending.command.key, atomic=options.atomic))
+        if sequence not in self.pending:  # its outcome came in this very drain
+            return
+        options = pending.command.definition.options
+        recorded = self._recorder.recorded_cancel(sequence)
+        how = options.cancellation if recorded is None else "wait" if recorded.wait else "try"
+        if how == "abandon":
+            return
+        wait = how == "wait"
+        if not wait:
+            del self.pending[sequence]
+        self._recorder.issue(
+            CancelActivity(activity=sequence, key=pending.command.key, atomic=options.atomic and not wait, wait=wait)
+        )
+        if wait:
+            await self._end_of(pending)
+
+    async def _end_of(self, pending: Pending) -> None:
+        """Wait until the activity has answered, whatever that is."""
+        pending.stopping = True
+        pending.future = asyncio.Future(loop=self._loop)
+        with contextlib.suppress(ActivityError, PayloadError):
+            await pending.future
 
     # What happens to it
 
@@ -112,6 +147,24 @@ class Activities:
                     interrupted=event.interrupted,
                 )
             )
+
+    # Looking
+
+    def describe(self, future: asyncio.Future[Any]) -> str | None:
+        """What a wait for ``future`` is, if it is one for an activity."""
+        pending = self._awaited(future)
+        if pending is None:
+            return None
+        definition = pending.command.definition
+        return f"activity {definition.name}{f' ({definition.options.label})' if definition.options.label else ''}"
+
+    def place(self, future: asyncio.Future[Any] | None) -> str:
+        """``file:line`` that called the activity of ``future``, if it is known."""
+        pending = self._awaited(future)
+        return pending.command.where if pending else ""
+
+    def _awaited(self, future: asyncio.Future[Any] | None) -> Pending | None:
+        return next((pending for pending in self.pending.values() if pending.future is future), None)
 
     # Calls that never began
 

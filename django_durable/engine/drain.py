@@ -7,6 +7,7 @@ from datetime import datetime
 import msgspec
 
 from django_durable.engine.commands import Command
+from django_durable.engine.showing import Shown
 from django_durable.history import events
 
 
@@ -14,7 +15,7 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True):
     """One input, applied until nothing was runnable, and the commands that it caused.
 
     Every command has its ``sequence``, counted on from ``input_sequence``. ``closing`` is the one that ends the run,
-    if one does; it is the last of ``commands`` too.
+    if one does; it is the last of ``commands`` too. ``shown``: what it changed of what people see, if anything.
     """
 
     input: events.Event
@@ -22,3 +23,4 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True):
     time: datetime
     commands: tuple[Command, ...]
     closing: Command | None = None
+    shown: Shown | None = None

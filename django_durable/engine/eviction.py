@@ -36,7 +36,7 @@ def evict(loop: DeterministicLoop) -> None:
 
 def _close_all(loop: DeterministicLoop) -> None:
     tasks = sorted(loop.tasks.values(), key=lambda task: task.ordinal)
-    coroutines = [task.get_coro() for task in tasks]
+    coroutines = [awaited for task in tasks for awaited in _chain(task.get_coro())]
     unstarted = _unstarted([*coroutines, *loop.generators])
     for task in tasks:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -46,6 +46,15 @@ def _close_all(loop: DeterministicLoop) -> None:
         _close_generator(generator)
     for coroutine in unstarted:  # else Python would warn, at some other time, that nobody awaited them
         _close(coroutine)
+
+
+def _chain(coroutine: Any) -> list[Any]:
+    """``coroutine`` and those that it waits in: an outer one may end while an inner one does not give up."""
+    chain = []
+    while isinstance(coroutine, CoroutineType):
+        chain.append(coroutine)
+        coroutine = coroutine.cr_await
+    return chain
 
 
 def _close(coroutine: Any) -> None:

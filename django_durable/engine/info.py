@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from django_durable.history.events import Parent
+
+EVENTS_HINT = 4_000
+"""Events from which on a run should continue as new: its replay takes a noticeable time then."""
+BYTES_HINT = 4_000_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
@@ -16,7 +22,6 @@ class RunInfo:
     chain_id: UUID
     name: str
     queue: str
-    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,3 +36,16 @@ class Info:
     """Time of the run's first event, UTC."""
     events: int
     """Length of the history up to and with the input that is being handled."""
+    bytes: int = 0
+    """Its size, as characters of its stored form."""
+    continued_from: UUID | None = None
+    """The run before this one in its chain."""
+    parent: Parent | None = None
+    """Whose child it is: ``workflow_id`` and ``run_id``; None: nobody's."""
+    open_handlers: int = 0
+    """Handlers of signals and updates that have begun and not ended."""
+
+    @property
+    def should_continue_as_new(self) -> bool:
+        """Whether the history has become so long that the run should continue as new at the next good moment."""
+        return self.events >= EVENTS_HINT or self.bytes >= BYTES_HINT

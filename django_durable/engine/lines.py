@@ -33,13 +33,20 @@ def here() -> str:
 
 def of_coroutine(coroutine: Any) -> str:
     """``file:line`` where ``coroutine`` waits, in user code; empty if it waits in none."""
-    found = ""
+    frame, _ = frames_of(coroutine)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
+
+
+def frames_of(coroutine: Any) -> tuple[FrameType | None, FrameType | None]:
+    """The innermost frame of user code that ``coroutine`` waits in, and the innermost frame of all."""
+    users = innermost = None
     while coroutine is not None:
         frame = next(filter(None, (getattr(coroutine, name, None) for name in _FRAMES)), None)
-        if frame is not None and not frame.f_code.co_filename.startswith(_HIDDEN):
-            found = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        if frame is not None:
+            innermost = frame
+            users = users if frame.f_code.co_filename.startswith(_HIDDEN) else frame
         coroutine = next(filter(None, (getattr(coroutine, name, None) for name in _AWAITED)), None)
-    return found
+    return users, innermost
 
 
 def of_exception(error: BaseException) -> str:

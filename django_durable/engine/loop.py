@@ -48,6 +48,7 @@ class DeterministicLoop(refusing.RefusingLoop):
         self.failed: list[Task] = []
         self.evicted = False
         self.on_error: Callable[[dict[str, Any]], None] | None = None
+        self.on_idle: Callable[[], bool] | None = None
         self._ready: deque[asyncio.Handle] = deque()
         self._running = False
         self._now = 0
@@ -65,8 +66,11 @@ class DeterministicLoop(refusing.RefusingLoop):
         self._now = microseconds(time - self.started)
 
     def run(self) -> None:
-        """Run until nothing is ready. Raises only what stops workflow code from outside (``WorkflowSuspended``)."""
-        self.enter(self._run_ready)
+        """Run until nothing is ready, and ``on_idle`` makes nothing ready either.
+
+        Raises only what stops workflow code from outside (``WorkflowSuspended``).
+        """
+        self.enter(self._run_until_idle)
 
     def enter(self, function: Callable[[], None]) -> None:
         """Call ``function`` with this loop as the running one, and put everything back afterwards."""
@@ -83,6 +87,11 @@ class DeterministicLoop(refusing.RefusingLoop):
             asyncio._set_running_loop(previous)
             sys.set_asyncgen_hooks(*hooks)
             self._running = False
+
+    def _run_until_idle(self) -> None:
+        self._run_ready()
+        while self.on_idle is not None and not self.recorder.aborted and self.on_idle():
+            self._run_ready()
 
     def _run_ready(self) -> None:
         ready = self._ready
@@ -109,6 +118,16 @@ class DeterministicLoop(refusing.RefusingLoop):
         timer = self.timers.remove(sequence)
         assert timer is not None
         self._ready.append(timer)
+
+    def set_aside(self) -> deque[asyncio.Handle]:
+        """Take what is ready out of the loop, so that ``put_back`` can tell what was added since."""
+        ready, self._ready = self._ready, deque()
+        return ready
+
+    def put_back(self, ready: deque[asyncio.Handle]) -> bool:
+        """Undo ``set_aside``, and drop what was made ready since. Whether there was any."""
+        added, self._ready = bool(self._ready), ready
+        return added
 
     def release(self) -> None:
         """Let go of everything, after the tasks were closed."""
@@ -158,6 +177,16 @@ class DeterministicLoop(refusing.RefusingLoop):
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> Timer:
         return self.start_timer(_duration(when - self._now / _SECOND), callback, *args, context=context)
+
+    def start_after(
+        self, duration: timedelta | float, callback: Callable[..., Any], *args: Any, label: str = ""
+    ) -> Timer:
+        """Start a durable timer of a timedelta or of seconds."""
+        span = microseconds(duration) if isinstance(duration, timedelta) else _duration(duration)
+        timer = self.start_timer(span, callback, *args)
+        if label and timer.command is not None:
+            timer.command.label = str(label)
+        return timer
 
     def start_timer(
         self, duration: int, callback: Callable[..., Any], *args: Any, context: Context | None = None

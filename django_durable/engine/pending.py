@@ -13,10 +13,11 @@ class Pending:
     """An activity that the workflow waits for.
 
     ``worker`` and ``epoch`` say who runs it without a task row: read from history on replay, else None until the
-    worker sets them. ``scheduled_at`` is the time of its drain.
+    worker sets them. ``scheduled_at`` is the time of its drain. ``stopping``: it was asked to stop, and its end is
+    waited for.
     """
 
-    __slots__ = ("command", "epoch", "future", "scheduled_at", "ticket", "worker")
+    __slots__ = ("command", "epoch", "future", "scheduled_at", "stopping", "ticket", "worker")
 
     def __init__(self, command: ScheduleActivity, future: asyncio.Future[Any], scheduled_at: datetime) -> None:
         self.command = command
@@ -25,3 +26,4 @@ class Pending:
         self.worker: int | None = None
         self.epoch: int | None = None
         self.ticket = 0
+        self.stopping = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django_durable.engine import lines
+from django_durable.engine import lines, scopes
 from django_durable.engine.commands import Command
 from django_durable.exceptions import DurableError, UnsupportedInWorkflow, WorkflowSuspended
 from django_durable.history import events
@@ -25,15 +25,32 @@ class Recorder:
     None with ``effect_missing`` set when history does not hold a value that the code asks for.
     """
 
-    __slots__ = ("_effects", "_entries", "_failed", "_open", "_tickets", "effect_missing", "replaying", "verdict")
+    __slots__ = (
+        "_callbacks",
+        "_cancels",
+        "_effects",
+        "_entries",
+        "_failed",
+        "_open",
+        "_tickets",
+        "effect_missing",
+        "reading",
+        "replaying",
+        "tainted",
+        "verdict",
+    )
 
     def __init__(self) -> None:
         self._entries: dict[int, tuple[Command, Any]] = {}
         self._tickets = 0
         self._open = False
         self._effects: list[events.SideEffectRecorded] = []
+        self._cancels: dict[int, events.ActivityCancelRequested] = {}
+        self._callbacks: list[events.CallbackOpened] = []
         self._failed = False
         self.replaying = False
+        self.reading = False  # the code that runs may only look
+        self.tainted = False  # such code has done more, so the instance is not what its history makes of it
         self.verdict: BaseException | None = None
         self.effect_missing = ""
 
@@ -44,6 +61,9 @@ class Recorder:
         if recorded:
             effects = [item.event for item in recorded if isinstance(item.event, events.SideEffectRecorded)]
             self._effects = effects[::-1]
+            cancels = [item.event for item in recorded if isinstance(item.event, events.ActivityCancelRequested)]
+            self._cancels = {event.activity: event for event in cancels}
+            self._callbacks = [item.event for item in recorded if isinstance(item.event, events.CallbackOpened)]
             self._failed = isinstance(recorded[-1].event, events.RunFailed)
 
     def end(self) -> list[tuple[Command, Any]]:
@@ -51,6 +71,8 @@ class Recorder:
         entries = list(self._entries.values())
         self._entries.clear()
         self._effects.clear()
+        self._callbacks.clear()
+        self._cancels.clear()
         self._open = False
         return entries
 
@@ -62,6 +84,12 @@ class Recorder:
         """Refuse everything once the drain is decided, and outside of one."""
         if self.verdict is not None or self.effect_missing:
             raise DrainAborted("This drain has ended.")
+        if self.reading:
+            raise UnsupportedInWorkflow(
+                "The handler of a query, the validator of an update and the predicate of ctx.wait_until() can only "
+                "look at the workflow. Activities, timers, waiting and random numbers belong into the workflow, or "
+                "into the handler of an update."
+            )
         if not self._open:
             raise UnsupportedInWorkflow(
                 "A workflow's context was used from outside its own code. Use it only in the workflow that got it, "
@@ -75,6 +103,7 @@ class Recorder:
             self.fail(_too_many())
         if self.replaying and not command.where:
             command.where = lines.here()
+        command.scope = scopes.current()
         self._tickets += 1
         self._entries[self._tickets] = (command, bearer)
         return self._tickets
@@ -92,6 +121,17 @@ class Recorder:
             self.fail(DurableError("A side effect failed."))
         self.effect_missing = lines.here() or "unknown"
         raise DrainAborted("History holds no value for this side effect.")
+
+    def recorded_callback(self, name: str) -> events.CallbackOpened | None:
+        """The next callback of that name that this drain has opened; None: history holds no more of them."""
+        found = next((one for one in self._callbacks if one.name == name), None)
+        if found is not None:
+            self._callbacks.remove(found)
+        return found
+
+    def recorded_cancel(self, activity: int) -> events.ActivityCancelRequested | None:
+        """How this drain has given that activity up, as history holds it."""
+        return self._cancels.get(activity)
 
     def fail(self, error: BaseException) -> None:
         """Decide that the run fails with ``error``, and unwind the workflow."""

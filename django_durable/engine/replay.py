@@ -31,8 +31,8 @@ def drains(history: Iterable[Recorded]) -> Iterator[tuple[Recorded, list[Recorde
 
 def _check_place(recorded: Recorded, last: Recorded | None) -> None:
     name = type(recorded.event).__name__
-    if isinstance(recorded.event, events.RunTerminated):
-        raise DurableError("A run that was terminated from outside is not replayed: its code did not end it.")
+    if (how := events.ended_from_outside(recorded.event)) is not None:
+        raise DurableError(f"A run that was {how} is not replayed: its code did not end it.")
     if last is None:
         if not isinstance(recorded.event, events.RunStarted):
             raise DurableError(f"A history begins with RunStarted, not with {name}.")
@@ -43,13 +43,13 @@ def _check_place(recorded: Recorded, last: Recorded | None) -> None:
 
 
 def match(issued: Sequence[Command], recorded: Sequence[Recorded]) -> tuple[list[Recorded | None], list[Recorded]]:
-    """For each command of a drain the event that it takes, and the events that none has taken.
+    """For each command of a drain the event that it takes, and the events that none has taken and that matter.
 
     By content, the first unused one of equals, whatever the order: all of a drain happens at one time, and the order
-    inside it differs between Python versions.
+    inside it differs between Python versions. Markers of patches matter to those only who ask for them.
     """
     taken: list[Recorded | None] = []
-    unused = list(recorded)
+    unused = [item for item in recorded if not isinstance(item.event, events.PatchMarked)]
     for command in issued:
         position = next((index for index, item in enumerate(unused) if command.matches(item.event)), None)
         taken.append(None if position is None else unused.pop(position))

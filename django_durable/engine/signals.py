@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+from django_durable.history.events import CarriedSignal
 from django_durable.payloads.payload import Payload
 
 
@@ -18,21 +20,35 @@ class Arrived(NamedTuple):
 
 
 class Signals:
-    """Per name, in order: signals wait for the workflow here, or the workflow for them; never both."""
+    """Per name, in order: signals wait for the workflow here, or the workflow for them; never both.
 
-    __slots__ = ("_arrived", "_buffers", "_waiters")
+    Who waits for a signal is served first. What nobody waits for goes to the handler of that name, if there is one.
+    """
+
+    __slots__ = ("_arrived", "_buffers", "_takers", "_waiters")
 
     def __init__(self) -> None:
         self._arrived = 0
         self._buffers: dict[str, deque[Arrived]] = {}
         self._waiters: dict[str, deque[asyncio.Future[Arrived]]] = {}
+        self._takers: dict[str, Callable[[Arrived], None]] = {}
 
     def receive(self, name: str, payload: Payload) -> None:
-        """A signal has reached the run: it goes to whoever has waited longest, else into the buffer."""
+        """A signal has reached the run: it goes to whoever has waited longest, else to its handler or the buffer."""
         self._arrived += 1
         arrived = Arrived(self._arrived, name, payload)
         if not self._hand_over(arrived):
             self._buffers.setdefault(name, deque()).append(arrived)
+
+    def hand_to(self, name: str, taker: Callable[[Arrived], None]) -> None:
+        """Let ``taker`` have the signals of that name that nobody waits for, those in the buffer at once."""
+        self._takers[name] = taker
+        for arrived in self._buffers.pop(name, ()):
+            taker(arrived)
+
+    def hand_to_nobody(self) -> None:
+        """No handler takes signals any more."""
+        self._takers.clear()
 
     def take(self, name: str) -> Arrived | None:
         """The oldest buffered signal of that name, if there is one."""
@@ -52,14 +68,27 @@ class Signals:
         elif waiter in (waiters := self._waiters.get(name, ())):
             waiters.remove(waiter)  # type: ignore[union-attr]
 
+    def describe(self, future: asyncio.Future[Any]) -> str | None:
+        """What a wait for ``future`` is, if it is one for a signal."""
+        return next(
+            (f"signal {name}" for name, waiters in self._waiters.items() if any(one is future for one in waiters)),
+            None,
+        )
+
     def unhandled(self) -> tuple[str, ...]:
         """Names of the signals that nobody has taken, in the order of their arrival."""
         waiting = [arrived for buffer in self._buffers.values() for arrived in buffer]
         return tuple(arrived.name for arrived in sorted(waiting))
 
+    def carried(self) -> tuple[CarriedSignal, ...]:
+        """The signals that nobody has taken, for the next run of the chain."""
+        waiting = [arrived for buffer in self._buffers.values() for arrived in buffer]
+        return tuple(CarriedSignal(name=one.name, payload=one.payload) for one in sorted(waiting))
+
     def clear(self) -> None:
         self._buffers.clear()
         self._waiters.clear()
+        self._takers.clear()
 
     def _hand_over(self, arrived: Arrived) -> bool:
         waiters = self._waiters.get(arrived.name)
@@ -68,4 +97,8 @@ class Signals:
             if not waiter.done():
                 waiter.set_result(arrived)
                 return True
-        return False
+        taker = self._takers.get(arrived.name)
+        if taker is None:
+            return False
+        taker(arrived)
+        return True

@@ -2,48 +2,111 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
+from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.activities import Activities
+from django_durable.engine.batches import Batches
+from django_durable.engine.callbacks import Callbacks
+from django_durable.engine.calling import Calling
+from django_durable.engine.children import Children
+from django_durable.engine.compensations import Compensations
+from django_durable.engine.conditions import Conditions
+from django_durable.engine.continuing import Continuing, check_length
+from django_durable.engine.externals import Externals
+from django_durable.engine.handlers import Handlers
 from django_durable.engine.info import Info, RunInfo
 from django_durable.engine.log import WorkflowLog
-from django_durable.engine.loop import DeterministicLoop, microseconds
+from django_durable.engine.loop import DeterministicLoop
+from django_durable.engine.patches import Patches
 from django_durable.engine.recorder import Recorder
+from django_durable.engine.showing import Showing
 from django_durable.engine.signals import Signals
-from django_durable.engine.timers import Timer
 from django_durable.engine.values import Values
-from django_durable.history import events
+from django_durable.history import codec, events
 
 
 class RunState:
     """Made when a run's first event is applied: everything follows from its seed, its time and the inputs."""
 
-    __slots__ = ("activities", "info", "log", "loop", "recorder", "sequence", "signals", "values")
+    __slots__ = (
+        "_size",
+        "activities",
+        "batches",
+        "beginning",
+        "callbacks",
+        "calling",
+        "children",
+        "compensations",
+        "conditions",
+        "continuing",
+        "externals",
+        "handlers",
+        "info",
+        "input",
+        "log",
+        "loop",
+        "patches",
+        "recorder",
+        "showing",
+        "signals",
+        "values",
+    )
 
-    def __init__(self, info: RunInfo, started: events.Recorded, seed: int) -> None:
+    def __init__(
+        self,
+        definition: WorkflowDefinition[..., Any],
+        info: RunInfo,
+        started: events.Recorded,
+        beginning: events.RunStarted,
+        *,
+        marked: frozenset[str] | None,
+    ) -> None:
+        """``marked``: the patches whose markers stand in the history; None: nothing is recorded, all are taken."""
+        seed = beginning.seed
         self.info = info
-        self.sequence = started.sequence  # of the input that is being handled
+        self.beginning = beginning
+        self.input = started  # the one that is being handled
+        self._size = 0  # of the history before it
         self.recorder = Recorder()
         self.loop = DeterministicLoop(  # type: ignore[abstract]  # the rest is set on its base class
             seed=seed, started=started.time, recorder=self.recorder
         )
         self.signals = Signals()
         self.activities = Activities(self.loop, self.recorder, key=info.run_id.hex)
+        self.callbacks = Callbacks(self.loop, self.recorder, chain_id=info.chain_id, key=info.run_id.hex, seed=seed)
         self.values = Values(seed, self.recorder)
+        self.showing = Showing(self.loop, self.recorder, beginning.attributes)
+        self.patches = Patches(self.recorder, marked)
         self.log = WorkflowLog(info, self._silent)
+        self.handlers = Handlers(self.loop, self.recorder, self.signals, self.log)
+        self.externals = Externals(self.loop, self.recorder, key=info.run_id.hex)
+        self.children = Children(
+            self.loop, self.recorder, self.externals, key=info.run_id.hex, source=str(beginning.seed)
+        )
+        self.continuing = Continuing(definition, self.loop, self.recorder)
+        self.calling = Calling(self.activities, self.children)
+        self.batches = Batches(self.loop, self.recorder, self.calling)
+        self.conditions = Conditions(self.loop, self.recorder)
+        self.compensations = Compensations(
+            self.loop,
+            self.recorder,
+            calling=self.calling,
+            handlers=self.handlers,
+            continuing=self.continuing,
+            log=self.log,
+        )
         self.loop.on_error = self._report
+        self.loop.on_idle = self.conditions.wake
 
-    def begin(self, recorded: events.Recorded, commands: list[events.Recorded] | None) -> None:
-        """Open the drain of an input."""
-        self.sequence = recorded.sequence
+    def begin(self, recorded: events.Recorded, commands: list[events.Recorded] | None, *, size: int) -> None:
+        """Open the drain of an input. ``size``: characters of the history before it."""
+        self.input, self._size = recorded, size
         self.loop.set_time(recorded.time)
+        self.children.begin(recorded.sequence)
+        self.callbacks.begin(recorded.sequence)
         self.recorder.begin(commands)
-
-    def start_timer(self, duration: timedelta | float, callback: Any, *args: Any) -> Timer:
-        if isinstance(duration, timedelta):
-            return self.loop.start_timer(microseconds(duration), callback, *args)
-        return self.loop.call_later(duration, callback, *args)
+        self.recorder.verdict = check_length(recorded.sequence)
 
     def tidy(self, *, closed: bool) -> None:
         """Forget failures that somebody has seen; at the run's end report those that nobody has, and calls unmade."""
@@ -60,9 +123,13 @@ class RunState:
             workflow_id=self.info.workflow_id,
             run_id=self.info.run_id,
             chain_id=self.info.chain_id,
-            attempt=self.info.attempt,
+            attempt=self.beginning.attempt,
+            continued_from=self.beginning.continued_from,
+            parent=self.beginning.parent,
             started_at=self.loop.started,
-            events=self.sequence,
+            events=self.input.sequence,
+            bytes=self._size + (self.input.size or len(codec.encode(self.input.event).decode())),
+            open_handlers=len(self.handlers.open),
         )
 
     def _silent(self) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 
 from django_durable.engine.commands import StartTimer
 
+_SLEEPS = ("_wake", "_set_result_unless_cancelled")  # callbacks of ctx.sleep() and asyncio.sleep()
+
 
 class Timer(asyncio.TimerHandle):
     """What ``call_at`` and ``call_later`` return inside a workflow.
@@ -54,6 +56,13 @@ class Timers:
     def due(self, sequence: int) -> int:
         return self._started[sequence].due
 
+    def describe(self, future: asyncio.Future[Any]) -> str | None:
+        """What a wait for ``future`` is, if it is one for a timer."""
+        for timer in self._started.values():
+            if timer._args and timer._args[0] is future and _name_of(timer) in _SLEEPS:
+                return _words(timer.command) if timer.command else "a timer"
+        return None
+
     def next(self) -> tuple[int, int] | None:
         """(due, sequence) of the earliest timer; of equal ones the one that was started first."""
         heap = self._heap
@@ -69,3 +78,11 @@ class Timers:
         # Time limits are mostly cancelled long before they are due: without this they would pile up.
         self._heap = [(timer.due, sequence) for sequence, timer in self._started.items()]
         heapq.heapify(self._heap)
+
+
+def _words(command: StartTimer) -> str:
+    return f"a timer of {command.duration / 1_000_000:g} s{f' ({command.label})' if command.label else ''}"
+
+
+def _name_of(timer: Timer) -> str:
+    return getattr(timer._callback, "__name__", "")  # type: ignore[attr-defined]

@@ -31,11 +31,13 @@ class Values:
         self._uuids: random.Random | None = None
 
     def random(self) -> random.Random:
+        self._refuse_reading()
         if self._random is None:
             self._random = random.Random(mix(self._seed, _RANDOM))
         return self._random
 
     def uuid4(self) -> uuid.UUID:
+        self._refuse_reading()
         if self._uuids is None:
             self._uuids = random.Random(mix(self._seed, _UUID))
         return uuid.UUID(int=self._uuids.getrandbits(128), version=4)
@@ -49,6 +51,11 @@ class Values:
         payload = recorder.recorded_effect().value if recorder.replaying else self._make(function, what)
         recorder.issue(RecordSideEffect(value=payload))
         return codec.decode(payload, _returned_by(function), what=what)
+
+    def _refuse_reading(self) -> None:
+        """A number drawn by code that only looks would be missing in a replay."""
+        if self._recorder.reading:
+            self._recorder.check()
 
     def _make(self, function: Callable[[], Any], what: str) -> Payload:
         # An error must not reach the workflow: nothing would be recorded, and a replay could not raise it again.

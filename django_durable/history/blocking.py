@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from django_durable.exceptions import NonDeterminismError
+from django_durable.history.codec import UnreadableEvent
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -38,6 +39,11 @@ def nondeterminism(error: NonDeterminismError) -> Block:
 def failure(error: BaseException) -> Block:
     """The engine, not the workflow's code, could not go on with this run."""
     return Block(reason="error", message=f"{type(error).__name__}: {error}"[:4_096])
+
+
+def unreadable(error: UnreadableEvent) -> Block:
+    """A newer release has written something that this one cannot read."""
+    return Block(reason="unreadable", message=str(error)[:4_096])
 
 
 def stuck(where: str) -> Block:

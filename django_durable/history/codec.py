@@ -20,6 +20,11 @@ _encoder = msgspec.json.Encoder()
 _decoders = {name: msgspec.json.Decoder(kind) for name, kind in events.TYPES.items()}
 
 
+def known() -> tuple[str, ...]:
+    """The types of events that this release can read."""
+    return tuple(sorted(_decoders))
+
+
 class UnreadableEvent(DurableError):
     """A stored event is of a type or schema version that this release does not know."""
 

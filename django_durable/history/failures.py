@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from django_durable.exceptions import ActivityError, ApplicationError, FailureError
+from django_durable.exceptions import ActivityError, ApplicationError, ChildWorkflowError, FailureError
 
 MESSAGE_LIMIT = 4_096  # characters; Temporal's limit for an activity failure is 4 KiB as well
 TRACEBACK_LIMIT = 16_384
@@ -69,6 +69,26 @@ def activity_error(
     )
     error.__cause__ = to_exception(failure.cause) if failure.cause else None
     return error
+
+
+def child_error(name: str, failure: Failure, *, status: str, workflow_id: str) -> ChildWorkflowError:
+    """What a workflow sees when its child has ended without a result."""
+    error = ChildWorkflowError(
+        failure.message,
+        workflow=name,
+        workflow_id=workflow_id,
+        status=status,
+        type=failure.type,
+        traceback=failure.traceback,
+        data=failure.data,
+    )
+    error.__cause__ = to_exception(failure)
+    return error
+
+
+def printable(message: str) -> str:
+    """A message that every database can hold."""
+    return _printable(message, MESSAGE_LIMIT)
 
 
 def _type_of(error: BaseException) -> str:

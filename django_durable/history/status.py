@@ -39,7 +39,6 @@ MOVES: dict[Status, frozenset[Status]] = {
 }
 
 
-def check_move(current: Status, new: Status) -> None:
-    """Raise ``ValueError`` naming both statuses unless a run may go from ``current`` to ``new``."""
-    if new not in MOVES[current]:
-        raise ValueError(f"A run that is {current} cannot become {new}.")
+def before(new: Status) -> frozenset[Status]:
+    """The statuses from which a run may become ``new``, and ``new`` itself: whoever writes a status asks for these."""
+    return frozenset({new, *(status for status, moves in MOVES.items() if new in moves)})

@@ -102,6 +102,16 @@ class CallSignature:
         """What the function returned, as its annotation says. Raises ``PayloadError``."""
         return codec.read(self._result_decoder, payload, what=self._result_of)
 
+    def kind_of(self, parameter: Parameter) -> Any:
+        """What the annotation of ``parameter`` stands for. Raises ``DefinitionError`` if it cannot be resolved."""
+        kind = self._resolve(parameter.annotation, f"parameter {parameter.name!r}")
+        self._check(kind, f"parameter {parameter.name!r}")
+        return kind
+
+    def resolve(self) -> None:
+        """Resolve all annotations now. Raises ``DefinitionError`` for one that cannot work."""
+        _ = self._form, self._result_decoder
+
     def _call_with(self, values: tuple[Any, ...]) -> Arguments:
         positional: list[Any] = []
         named: dict[str, Any] = {}

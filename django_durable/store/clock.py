@@ -1,4 +1,4 @@
-"""The clock of the store: the database's, plus an offset that tests move."""
+"""The clock of the store: the database's, unless a test makes it stand still."""
 
 from __future__ import annotations
 
@@ -14,17 +14,13 @@ from django_durable import moments
 from django_durable.moments import MomentField
 from django_durable.store import database
 
-_offset = timedelta(0)
+_still: datetime | None = None
 
 
-def set_offset(offset: timedelta) -> None:
-    """Make every reading of the clock later by ``offset``: time skipping for tests."""
-    global _offset
-    _offset = offset
-
-
-def offset() -> timedelta:
-    return _offset
+def stand_still_at(moment: datetime | None) -> None:
+    """Make ``moment`` every reading of the clock, in this process: time skipping for tests. None: it goes again."""
+    global _still
+    _still = moment
 
 
 class StatementTimestamp(Func):
@@ -46,10 +42,9 @@ def now(*, after_locks: bool = False) -> Expression | Combinable:
 
     SQLite has no clock but this machine's own, so its reading is a value of microsecond precision.
     """
-    if not database.is_postgres():
-        return value(datetime.now(UTC) + _offset)
-    reading: Any = ClockTimestamp() if after_locks else StatementTimestamp()
-    return plus(reading, _offset) if _offset else reading
+    if _still is not None or not database.is_postgres():
+        return value(_still or datetime.now(UTC))
+    return ClockTimestamp() if after_locks else StatementTimestamp()
 
 
 def plus(moment: Any, delay: timedelta) -> Expression | Combinable:
@@ -67,8 +62,8 @@ def value(moment: datetime) -> Value:
 def sql() -> tuple[str, list[Any]]:
     """The clock for handwritten SQL: a fragment and its parameters."""
     if not database.is_postgres():
-        return "%s", [adapt(datetime.now(UTC) + _offset)]
-    return ("(CLOCK_TIMESTAMP() + %s)", [_offset]) if _offset else ("CLOCK_TIMESTAMP()", [])
+        return "%s", [adapt(_still or datetime.now(UTC))]
+    return ("%s::timestamptz", [_still]) if _still is not None else ("CLOCK_TIMESTAMP()", [])
 
 
 def adapt(moment: datetime | None) -> Any:
@@ -85,11 +80,11 @@ def as_moment(value: datetime | str) -> datetime:
 
 def read() -> datetime:
     """Ask the database for the time."""
-    if not database.is_postgres():
-        return datetime.now(UTC) + _offset
+    if _still is not None or not database.is_postgres():
+        return _still or datetime.now(UTC)
     with database.cursor() as cursor:
         cursor.execute("SELECT CLOCK_TIMESTAMP()")
-        return as_moment(cursor.fetchone()[0]) + _offset
+        return as_moment(cursor.fetchone()[0])
 
 
 class Estimate:
@@ -104,13 +99,13 @@ class Estimate:
         self._at = 0.0
 
     def update(self, reading: datetime) -> None:
-        """Take note of a reading (without the offset) that has just arrived."""
+        """Take note of a reading that has just arrived."""
         with self._lock:
             self._read, self._at = reading, time.monotonic()
 
     def now(self) -> datetime:
         with self._lock:
             reading, at = self._read, self._at
-        if reading is None:
+        if reading is None or _still is not None:
             return read()
-        return reading + timedelta(seconds=time.monotonic() - at) + _offset
+        return reading + timedelta(seconds=time.monotonic() - at)

@@ -48,6 +48,7 @@ def writing(*, durable: bool = False) -> Iterator[None]:
     Inside a caller's transaction that lock is left alone, because the caller may hold the file's lock already.
     """
     own = connection()
+    durable = durable and in_transaction()
     if own.vendor == "sqlite" and not own.in_atomic_block:
         with _sqlite_writer, transaction.atomic(using=own.alias, durable=durable):
             yield
@@ -61,8 +62,7 @@ def sweeping() -> Iterator[None]:
     """A short transaction of ours that locks rows outside the fence: the server ends it if this process stops in it."""
     with writing():
         if is_postgres():
-            limit = limit_text()
-            select(f"SELECT {LIMITS}", [f"{int(LOCK_TIMEOUT * 1000)}ms", limit, limit])
+            select(f"SELECT {LIMITS}", limits())
         yield
 
 
@@ -72,9 +72,53 @@ LIMITS = (
 )
 
 
-def limit_text() -> str:
-    """How long a transaction of ours may stand still, as PostgreSQL reads it: a third of the lease."""
-    return f"{max(1, int(conf.current().LEASE_SECONDS * 1000 / 3))}ms"
+def limits() -> list[str]:
+    """The parameters of ``LIMITS``: a transaction of ours may stand still for a third of the lease.
+
+    A test's transaction is not ours: it may last for as long as the test does.
+    """
+    if in_tests_transaction():
+        return ["0", "0", "0"]
+    longest = f"{max(1, int(conf.current().LEASE_SECONDS * 1000 / 3))}ms"
+    return [f"{int(LOCK_TIMEOUT * 1000)}ms", longest, longest]
+
+
+# A test's own transaction, which is never committed: whoever works inside it takes it for none
+
+_adopted: tuple[BaseDatabaseWrapper, int] | None = None
+
+
+@contextmanager
+def adopting() -> Iterator[None]:
+    """Inside the block the transaction that is open on this connection now, a test's, counts as none."""
+    global _adopted
+    before, _adopted = _adopted, (connection(), len(connection().atomic_blocks))
+    try:
+        yield
+    finally:
+        _adopted = before
+
+
+def in_transaction() -> bool:
+    """Whether a transaction of the caller's is open here: no worker can see what it has written."""
+    own = connection()
+    return len(own.atomic_blocks) > _adopted_blocks(own)
+
+
+def in_tests_transaction() -> bool:
+    """Whether everything here happens inside a test's transaction."""
+    return _adopted_blocks(connection()) > 0
+
+
+def _adopted_blocks(own: BaseDatabaseWrapper) -> int:
+    """How many of the open atomic blocks are a test's: those that were there, and those of Django's ``TestCase``."""
+    if _adopted is None:
+        return 0
+    blocks: list[Any] = own.atomic_blocks
+    count = min(_adopted[1], len(blocks)) if own is _adopted[0] else 0
+    while count < len(blocks) and blocks[count]._from_testcase:
+        count += 1
+    return count
 
 
 def on_commit(function: Callable[[], object]) -> None:
@@ -191,9 +235,11 @@ def count_loss() -> None:
 
 
 def discard() -> None:
-    """Drop this thread's connection whatever state it is in."""
-    count_loss()
+    """Drop this thread's connection whatever state it is in. A test's transaction, which would be lost, is kept."""
     own = connection()
+    if in_tests_transaction():
+        return
+    count_loss()
     try:
         own.close()
     except (DatabaseError, InterfaceError):

@@ -24,6 +24,8 @@ class Report:
     settles: bool = False
     delay: timedelta = timedelta(0)
     failure: str = ""
+    later: bool = False  # the outcome will come by token: no worker executes it any more
+    details: str | None = None  # of the attempt's last heartbeat, for the next attempt
 
 
 def deliver(reports: Sequence[Report]) -> tuple[set[tasks.Held], set[UUID]]:
@@ -37,8 +39,10 @@ def deliver(reports: Sequence[Report]) -> tuple[set[tasks.Held], set[UUID]]:
     missing = {report.held for report in reports} - had
     busy = tasks.ours(missing) if missing else set()
     for report in reports:
-        if report.outcome is None and report.held in had:
-            tasks.retry(report.held, delay=report.delay, failure=report.failure)
+        if report.later and report.held in had:
+            tasks.leave_outside(report.held)
+        elif report.outcome is None and report.held in had:
+            tasks.retry(report.held, delay=report.delay, failure=report.failure, details=report.details)
     ready, blocked = _settled([report for report in reports if report.outcome is not None and report.held in had])
     busy |= blocked
     sent = inbox.deliver([(report.held.chain_id, report.outcome) for report in ready if report.outcome])

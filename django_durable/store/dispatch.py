@@ -9,13 +9,17 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
-from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models import Case, F, OuterRef, Q, Subquery, When
 from django.db.models.functions import Coalesce
 
 from django_durable.models import Dispatch, WorkflowRun
 from django_durable.querysets import DispatchQuerySet
 from django_durable.store import clock, database, levels
 
+DELAYED = "delayed"  # hold of a run that has not begun: messages do not wake it
+BLOCKED = "blocked"  # hold of a run that waits for other code
+PAUSED = "paused"  # hold of a run that rests until somebody lets it go on
+HOLDS = (DELAYED, BLOCKED, PAUSED)
 SUSPECT_AFTER = 2  # recoveries without progress after which a run is claimed alone
 PARK_AFTER = 5  # recoveries without progress after which a run is parked
 NO_WORKER_PAUSE = timedelta(seconds=30)  # before a run is looked at again whose code no live worker has
@@ -26,7 +30,8 @@ class Claimed(NamedTuple):
     """A chain that is ours now, under ``epoch``.
 
     ``claimed_at`` tells claims of the same epoch apart: a server that crashed may have forgotten the one before, and
-    made it again for somebody else. ``after`` is the moment of the claim before this one.
+    made it again for somebody else. ``after`` is the moment of the claim before this one. ``expired``: the deadline
+    had passed when the chain was claimed. ``retry``: the policy by which the run is tried again if it fails.
     """
 
     chain_id: UUID
@@ -39,6 +44,9 @@ class Claimed(NamedTuple):
     workflow_id: str
     claimed_at: datetime
     after: datetime | None
+    deadline: datetime | None
+    retry: str | None
+    expired: bool
 
     def follows(self, earlier: Claimed) -> bool:
         """Whether nobody has had the chain between that claim and this one."""
@@ -55,6 +63,11 @@ class Release(NamedTuple):
     progressed: bool
 
 
+def apart_from(definitions: Collection[str], names: Collection[str]) -> set[str]:
+    """Those of these definitions, each a name with a version if it has one, that have none of these names."""
+    return {one for one in definitions if one.partition("\t")[0] not in names}
+
+
 def rows() -> DispatchQuerySet:
     return Dispatch.objects.using(database.alias())
 
@@ -69,13 +82,19 @@ def place(chain_id: UUID) -> tuple[int | None, str] | None:
     return rows().filter(pk=chain_id).values_list("owner", "queue").first()
 
 
-def locked_for_end(chain_ids: Collection[UUID]) -> dict[UUID, tuple[UUID, int | None, int]]:
+def locked_for_end(
+    chain_ids: Collection[UUID], *, against_senders: bool = True
+) -> dict[UUID, tuple[UUID, int | None, int]]:
     """Lock chains as only their end, or the last word on an atomic activity, may: (run, owner, epoch) by chain.
 
-    Chains that somebody else has locked are left out: nobody waits here.
+    Chains that somebody else has locked are left out: nobody waits here. ``against_senders`` False: for the end of a
+    run that another one follows, to which messages go as well.
     """
+    if not chain_ids:
+        return {}
     places, params = database.keys(chain_ids)
-    lock = "FOR UPDATE SKIP LOCKED" if database.is_postgres() else ""
+    strength = "FOR UPDATE" if against_senders else "FOR NO KEY UPDATE"
+    lock = f"{strength} SKIP LOCKED" if database.is_postgres() else ""
     found = database.select(
         f"SELECT chain_id, run_id, owner, epoch FROM {Dispatch._meta.db_table} "
         f"WHERE chain_id IN ({places}) ORDER BY chain_id {lock}",
@@ -123,28 +142,39 @@ def _claimed(row: Sequence[Any]) -> Claimed:
 _CLAIM = f"""
 WITH due AS MATERIALIZED ({{due}})
 UPDATE {Dispatch._meta.db_table} AS chain
-SET owner = %s, epoch = chain.epoch + 1, claimed_at = STATEMENT_TIMESTAMP(),
-    started_at = COALESCE(chain.started_at, STATEMENT_TIMESTAMP())
+SET owner = %s, epoch = chain.epoch + 1, claimed_at = {{now}}, started_at = COALESCE(chain.started_at, {{now}})
 FROM due JOIN {WorkflowRun._meta.db_table} AS run ON run.id = due.run_id
 WHERE chain.chain_id = due.chain_id
 RETURNING chain.chain_id, chain.run_id, chain.epoch, definition, chain.queue, hold, recoveries, run.workflow_id,
-    chain.claimed_at, due.claimed_at
+    chain.claimed_at, due.claimed_at, chain.deadline, run.retry,
+    COALESCE(chain.deadline <= {{now}}, false)
 """
 
 
 def _claim_at_once(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[Any, ...]]:
     sql, params = found.values("chain_id", "run_id", "claimed_at")[:limit].query.sql_with_params()
+    now, now_params = clock.sql()
     with database.cursor() as cursor:
-        cursor.execute(_CLAIM.format(due=sql), [*params, worker])
+        cursor.execute(_CLAIM.format(due=sql, now=now), [*params, worker, *now_params * 3])
         claimed: list[tuple[Any, ...]] = cursor.fetchall()
         return claimed
 
 
 def _claim_each(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[Any, ...]]:
-    names = WorkflowRun.objects.filter(pk=OuterRef("run_id")).values("workflow_id")
+    run = WorkflowRun.objects.filter(pk=OuterRef("run_id"))
     claimed = list(
-        found.annotate(name=Subquery(names)).values_list(
-            "pk", "run_id", F("epoch") + 1, "definition", "queue", "hold", "recoveries", "name", "claimed_at"
+        found.annotate(name=Subquery(run.values("workflow_id")), policy=Subquery(run.values("retry"))).values_list(
+            "pk",
+            "run_id",
+            F("epoch") + 1,
+            "definition",
+            "queue",
+            "hold",
+            "recoveries",
+            "name",
+            "claimed_at",
+            "deadline",
+            "policy",
         )[:limit]
     )
     now = clock.read()
@@ -154,7 +184,10 @@ def _claim_each(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[
         claimed_at=now,
         started_at=Coalesce("started_at", clock.value(now)),
     )
-    return [(*row[:-1], now, row[-1]) for row in claimed]
+    return [
+        (*row, now, after, deadline, retry, deadline is not None and deadline <= now)
+        for *row, after, deadline, retry in claimed
+    ]
 
 
 def has_suspects(level: levels.Level) -> bool:
@@ -206,23 +239,31 @@ def owned(worker: int) -> dict[UUID, int]:
     return dict(rows().owned_by(worker).values_list("pk", "epoch"))
 
 
+def still_owned(worker: int, chain_ids: Collection[UUID]) -> set[UUID]:
+    """Which of these chains a worker owns."""
+    return set(rows().owned_by(worker).filter(pk__in=chain_ids).values_list("pk", flat=True))
+
+
 def give_up(worker: int, chain_ids: Collection[UUID]) -> int:
     """Give back chains that were claimed without the worker's knowledge: the claim's commit got no reply."""
     return rows().filter(pk__in=chain_ids, owner=worker).update(owner=None, wakeup_at=clock.now())
 
 
-def make_due(chain_ids: Collection[UUID]) -> int:
-    """Wake chains that nobody has and nobody holds. Waits for nobody: a row that is locked is being claimed."""
+def make_due(chain_ids: Collection[UUID], *, holds: Collection[str] = ()) -> int:
+    """Wake chains that nobody has and nobody holds. Waits for nobody: a row that is locked is being claimed.
+
+    ``holds``: those that are held as one of these too, for what must not wait until the hold ends.
+    """
     if not chain_ids:
         return 0
     if database.is_postgres():
-        return _make_due_at_once(chain_ids)
-    asleep = rows().filter(pk__in=chain_ids, owner__isnull=True, hold__isnull=True)
+        return _make_due_at_once(chain_ids, holds)
+    asleep = rows().filter(Q(hold__isnull=True) | Q(hold__in=holds), pk__in=chain_ids, owner__isnull=True)
     asleep = asleep.filter(Q(wakeup_at__isnull=True) | Q(wakeup_at__gt=clock.now()))
     return asleep.update(wakeup_at=clock.now())
 
 
-def _make_due_at_once(chain_ids: Collection[UUID]) -> int:
+def _make_due_at_once(chain_ids: Collection[UUID], holds: Collection[str]) -> int:
     """One statement, so that outside a transaction nothing stays locked if this process stops."""
     table = Dispatch._meta.db_table
     places, params = database.keys(chain_ids)
@@ -230,9 +271,9 @@ def _make_due_at_once(chain_ids: Collection[UUID]) -> int:
     with database.cursor() as cursor:
         cursor.execute(
             f"UPDATE {table} SET wakeup_at = {now} WHERE chain_id IN (SELECT chain_id FROM {table} "
-            f"WHERE chain_id IN ({places}) AND owner IS NULL AND hold IS NULL "
+            f"WHERE chain_id IN ({places}) AND owner IS NULL AND (hold IS NULL OR hold = ANY(%s)) "
             f"AND (wakeup_at IS NULL OR wakeup_at > {now}) FOR NO KEY UPDATE SKIP LOCKED)",
-            [*now_params, *params, *now_params],
+            [*now_params, *params, list(holds), *now_params],
         )
         return int(cursor.rowcount)
 
@@ -245,52 +286,78 @@ def set_closing(chain_ids: Collection[UUID], worker: int, *, closing: bool = Tru
 def park(worker: int, chain_id: UUID, *, blocked_by: str, delay: timedelta, recoveries: int = 0) -> bool:
     """Hold a chain as blocked by the code ``blocked_by``, and give it back until ``delay`` has passed.
 
-    ``recoveries``: those without progress that it is still reproached with when it is tried again.
+    ``recoveries``: those without progress that it is still reproached with when it is tried again. False: it is not
+    the worker's any more, or paused.
     """
+    again = clock.plus(clock.now(), delay)
     parked = (
         rows()
-        .filter(pk=chain_id, owner=worker)
+        .filter(Q(hold__isnull=True) | ~Q(hold=PAUSED), pk=chain_id, owner=worker)
         .update(
             owner=None,
-            hold="blocked",
+            hold=BLOCKED,
             closing=False,
             blocked_by=blocked_by,
             recoveries=recoveries,
-            wakeup_at=clock.plus(clock.now(), delay),
+            wakeup_at=Case(When(deadline__lt=again, then=F("deadline")), default=again),  # LEAST, but for nulls
         )
     )
     return bool(parked)
 
 
-def unhold(worker: int, chain_id: UUID) -> None:
-    """Take the hold off a chain that goes on."""
-    rows().filter(pk=chain_id, owner=worker).update(hold=None, blocked_by=None)
+def is_delayed(chain_id: UUID) -> bool:
+    """Whether this chain's run is still to begin, and nobody is about to begin it."""
+    return rows().filter(pk=chain_id, hold=DELAYED, owner__isnull=True).exists()
 
 
-def offer_blocked(definition: str, fingerprint: str) -> int:
-    """Make due what other code than ``fingerprint`` has blocked, up to ``SWEPT`` chains; tells how many it were."""
-    held = rows().filter(definition=definition, hold="blocked", owner__isnull=True, wakeup_at__gt=clock.now())
-    # Two ranges of an index: "not equal" would read all that this very code has blocked. "" is never offered.
-    before, after = held.filter(blocked_by__gt="", blocked_by__lt=fingerprint), held.filter(blocked_by__gt=fingerprint)
+def begin(worker: int, chain_ids: Collection[UUID]) -> None:
+    """Take the hold off chains whose run has begun after its delay."""
+    if chain_ids:
+        rows().filter(pk__in=chain_ids, owner=worker, hold=DELAYED).update(hold=None)
+
+
+def unblock(worker: int, chain_id: UUID) -> bool:
+    """Take the hold off a blocked chain that goes on. False: it has been paused meanwhile."""
+    return bool(rows().filter(pk=chain_id, owner=worker, hold=BLOCKED).update(hold=None, blocked_by=None))
+
+
+def blocked_definitions() -> set[str]:
+    """The definitions of which a run waits for other code."""
+    return set(rows().filter(hold=BLOCKED, owner__isnull=True).values_list("definition", flat=True).distinct())
+
+
+def offer_blocked(definition: str, known: Collection[str]) -> int:
+    """Make due what something else has blocked than this code and this release, ``known`` as they are.
+
+    Up to ``SWEPT`` chains; tells how many they were.
+    """
+    held = rows().filter(definition=definition, hold=BLOCKED, owner__isnull=True, wakeup_at__gt=clock.now())
+    # Ranges of an index: "not equal" would read all that this very code has blocked. "" is never offered.
+    bounds = ["", *sorted(known)]
+    ranges = [
+        held.filter(blocked_by__gt=lower, **({"blocked_by__lt": upper} if upper is not None else {}))
+        for lower, upper in zip(bounds, [*bounds[1:], None], strict=True)
+    ]
     with database.sweeping():
-        found = [chain for others in (before, after) for chain in _unlocked(others.values_list("pk", flat=True))]
+        found = [chain for others in ranges for chain in _unlocked(others.values_list("pk", flat=True))]
         return rows().filter(pk__in=found).update(wakeup_at=clock.now()) if found else 0
 
 
-def postpone_unknown(definitions: Collection[str]) -> list[tuple[str, int]]:
+def postpone_unknown(definitions: Collection[str], *, paused: Collection[str] = ()) -> list[tuple[str, int]]:
     """Push back due chains whose code no live worker has registered; tells which and how many.
 
-    Otherwise every claim would wade through them.
+    Otherwise every claim would wade through them. Chains of ``paused`` workflows are pushed back in silence.
     """
     pushed: Counter[str] = Counter()
+    taken = apart_from(definitions, paused)
     for level in levels.overdue():
-        unknown = due(level.queue, level.priority).exclude(definition__in=definitions)
+        unknown = due(level.queue, level.priority).exclude(definition__in=taken)
         with database.sweeping():
             found = _unlocked(unknown.values_list("pk", "definition"))
             rows().filter(pk__in=[chain for chain, _ in found]).update(
                 wakeup_at=clock.plus(clock.now(), NO_WORKER_PAUSE)
             )
-        pushed.update(definition for _, definition in found)
+        pushed.update(definition for _, definition in found if definition.partition("\t")[0] not in paused)
     return sorted(pushed.items())
 
 

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from typing import Any
 from uuid import UUID
 
 from django.db import DataError
 
-from django_durable.store import database, dispatch, history, inbox, leases, outcomes, runs, tasks
+from django_durable.history import messages
+from django_durable.history.failures import Failure
+from django_durable.store import (
+    attributes,
+    children,
+    database,
+    dispatch,
+    history,
+    inbox,
+    leases,
+    outcomes,
+    runs,
+    sends,
+    starts,
+    tasks,
+    updates,
+)
 
 
 class Verdict(Enum):
@@ -34,13 +51,26 @@ class RunWrite:
     spilled: tuple[tasks.NewTask, ...] = ()
     finished: tuple[tasks.Held, ...] = ()
     cancelled: tuple[str, ...] = ()
+    stops: tuple[str, ...] = ()
     settled: tuple[str, ...] = ()
+    replies: tuple[updates.Reply, ...] = ()
+    lingering: tuple[str | None] | None = None  # what is to be noted, if that has changed
     ending: runs.Ending | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # that have changed; None: removed
+    progress: str | None = None  # the latest, if there is a new one
     reopens: bool = False  # it had asked senders to step back, and goes on after all
+    children: tuple[starts.NewRun, ...] = ()
+    sends: tuple[sends.Send, ...] = ()
+    begins: bool = False  # after its delay: messages may wake it from now on
 
     @property
     def locks_end(self) -> bool:
         return self.ending is not None or bool(self.settled)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another run follows, so that senders need not be kept out."""
+        return self.ending is not None and self.ending.follows is not None and not self.settled
 
     @property
     def is_bound(self) -> bool:
@@ -57,6 +87,9 @@ class Result:
     transaction: str = ""
     succeeded: dict[tuple[UUID, str], outcomes.Outcome] = field(default_factory=dict)
     lost: set[tasks.Held] = field(default_factory=set)
+    told: set[UUID] = field(default_factory=set)  # chains that have got messages
+    asked_to_end: set[UUID] = field(default_factory=set)  # some of those
+    started: set[str] = field(default_factory=set)  # queues of new children
 
 
 def flush(worker: int, writes: Sequence[RunWrite], *, cautious: bool = False, note: Result | None = None) -> Result:
@@ -74,7 +107,9 @@ def flush(worker: int, writes: Sequence[RunWrite], *, cautious: bool = False, no
         going = _lock_ends(worker, going, result)
         going = _check_settled(going, result)
         going = _check_finished(going, result)
-        _write(worker, going)
+        going = _check_parents(going, result)
+        going, deliveries = _check_sends(going, result)
+        _write(worker, going, deliveries, result)
     return result
 
 
@@ -101,9 +136,13 @@ def _lock_ends(worker: int, writes: list[RunWrite], result: Result) -> list[RunW
     wanted = {write.chain_id for write in writes if write.locks_end}
     if not wanted:
         return writes
-    had = dispatch.locked_for_end(wanted)
+    open_ = {write.chain_id for write in writes if write.goes_on}
+    had = dispatch.locked_for_end(wanted - open_)
+    if open_:
+        had |= dispatch.locked_for_end(open_, against_senders=False)
     there = dispatch.existing(wanted - had.keys()) if len(had) < len(wanted) else set()
-    waiting = inbox.read([write.chain_id for write in writes if write.ending and write.chain_id in had])
+    ending = [write.chain_id for write in writes if write.ending and write.ending.follows is None]
+    waiting = inbox.read([chain for chain in ending if chain in had])
     for write in writes:
         if write.chain_id not in wanted:
             continue
@@ -117,12 +156,20 @@ def _lock_ends(worker: int, writes: list[RunWrite], result: Result) -> list[RunW
 
 
 def _check_settled(writes: list[RunWrite], result: Result) -> list[RunWrite]:
-    """An atomic activity that has succeeded meanwhile makes its run start over with that success."""
+    """An atomic activity that has succeeded meanwhile makes its run start over with that success.
+
+    Tasks that go with this write may be in the hands of somebody who completes them by their token in a transaction
+    of his own, which is not waited for.
+    """
     keys = {(write.chain_id, key) for write in writes for key in write.settled}
-    if not keys:
-        return writes
-    for chain, _ in tasks.locked_for_settling(keys):
+    given_up = keys | {(write.chain_id, key) for write in writes for key in (*write.cancelled, *write.stops)}
+    if given_up:
+        for chain, _ in tasks.locked_for_settling(given_up):
+            result.verdicts[chain] = Verdict.BUSY
+    for chain in tasks.busy([write.chain_id for write in writes if write.goes_on]):
         result.verdicts[chain] = Verdict.BUSY
+    if not keys:
+        return _written(writes, result)
     result.succeeded = {place: outcome for place, outcome in outcomes.read(keys).items() if outcome.result is not None}
     for chain, _ in result.succeeded:
         result.verdicts[chain] = Verdict.REDO
@@ -144,7 +191,47 @@ def _check_finished(writes: list[RunWrite], result: Result) -> list[RunWrite]:
     return _written(writes, result)
 
 
-def _write(worker: int, writes: list[RunWrite]) -> None:
+def _check_parents(writes: list[RunWrite], result: Result) -> list[RunWrite]:
+    """A reply waits for a parent that is ending itself."""
+    replies = {write.chain_id: reply for write in writes if write.ending and (reply := write.ending.reply)}
+    ending = children.busy([reply.parent for reply in replies.values()])
+    for chain, reply in replies.items():
+        if reply.parent.chain_id in ending:
+            result.verdicts[chain] = Verdict.BUSY
+    return _written(writes, result)
+
+
+def _check_sends(writes: list[RunWrite], result: Result) -> tuple[list[RunWrite], list[sends.Delivery]]:
+    """Messages to other workflows wait for those that are ending."""
+    wanted = [(write.chain_id, send) for write in writes for send in write.sends]
+    if not wanted:
+        return writes, []
+    new = {child.run_id for write in writes for child in write.children}
+    ending = {write.chain_id for write in writes if write.ending and write.ending.follows is None}
+    deliveries, busy = sends.plan(wanted, new=new, ending=ending)
+    for chain in busy:
+        result.verdicts[chain] = Verdict.BUSY
+    return _written(writes, result), [one for one in deliveries if one.sender not in busy]
+
+
+def _start_children(writes: list[RunWrite], result: Result) -> None:
+    """Insert children in one statement. Their ids are fresh; if one is taken all the same, its parent is told."""
+    new = {child.run_id: (write, child) for write in writes for child in write.children}
+    if not new:
+        return
+    inserted = set(starts.insert_many([child for _, child in new.values()]))
+    result.started |= {child.queue for _, child in new.values()}
+    failure = Failure(type="WorkflowAlreadyStarted", message="The workflow id of the child is taken.")
+    refused = [
+        (write.chain_id, messages.ChildStart(key=child.parent_key or "", failure=failure))
+        for run_id, (write, child) in new.items()
+        if run_id not in inserted
+    ]
+    inbox.insert(refused)
+    result.told |= {chain for chain, _ in refused}
+
+
+def _write(worker: int, writes: list[RunWrite], deliveries: list[sends.Delivery], result: Result) -> None:
     history.append([row for write in writes for row in write.events])
     inbox.consume([key for write in writes for key in write.consumed])
     outcomes.settle([(write.chain_id, key) for write in writes for key in write.settled])
@@ -152,11 +239,23 @@ def _write(worker: int, writes: list[RunWrite]) -> None:
     for write in writes:
         if write.cancelled:
             tasks.cancel(write.chain_id, write.cancelled)
+        if write.stops:
+            stopped = tasks.ask_to_stop(write.chain_id, write.stops)
+            inbox.insert([(write.chain_id, messages.stopped(key)) for key in stopped])
+            result.told |= {write.chain_id} if stopped else set()
     tasks.insert([task for write in writes for task in write.spilled if not write.ending])
-    runs.close([write.ending for write in writes if write.ending])
+    updates.answer([reply for write in writes for reply in write.replies])
+    runs.note_lingering([(write.run_id, *write.lingering) for write in writes if write.lingering and not write.ending])
+    _start_children(writes, result)
+    result.told |= sends.write(deliveries)
+    result.asked_to_end |= sends.asked_to_end(deliveries)
+    attributes.write([(write.run_id, write.attributes) for write in writes if write.attributes])
+    runs.note_progress([(write.run_id, write.progress) for write in writes if write.progress is not None])
+    result.told |= runs.close([write.ending for write in writes if write.ending])
     reopened = [write for write in writes if write.reopens and not write.ending]
     if reopened:
         dispatch.set_closing([write.chain_id for write in reopened], worker, closing=False)
+    dispatch.begin(worker, [write.chain_id for write in writes if write.begins and not write.ending])
 
 
 def _written(writes: Sequence[RunWrite], result: Result) -> list[RunWrite]:
@@ -191,7 +290,12 @@ def _stands(writes: Sequence[RunWrite]) -> bool:
 
 
 def is_in_progress(transaction: str) -> bool:
-    """Whether the server is still committing or rolling back this transaction."""
+    """Whether the server is still committing or rolling back this transaction.
+
+    Never a test's: that is in progress for as long as anybody could ask.
+    """
+    if database.in_tests_transaction():
+        return False
     return bool(transaction) and database.is_postgres() and _status_of(transaction) == "in progress"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -90,18 +90,33 @@ def _append_each(rows: Sequence[Row]) -> None:
 
 
 def read(run_ids: Collection[UUID]) -> dict[UUID, list[Recorded]]:
-    """The histories of these runs, each in order."""
-    histories: dict[UUID, list[Recorded]] = defaultdict(list)
+    """The histories of these runs, each in order. Raises ``UnreadableEvent``."""
+    return defaultdict(list, {run_id: list(recorded) for run_id, recorded in read_lazily(run_ids).items()})
+
+
+def read_lazily(run_ids: Collection[UUID]) -> dict[UUID, Iterator[Recorded]]:
+    """The histories of these runs, each event decoded when its turn comes: what cannot be read concerns one run only.
+
+    A run without events is left out. Raises ``UnreadableEvent`` when an event is taken.
+    """
+    histories: dict[UUID, list[_Found]] = defaultdict(list)
     places, params = database.keys(run_ids)
     found = database.select(
         f"SELECT run_id, sequence, type, schema, time, data FROM {_TABLE} "
         f"WHERE run_id IN ({places}) ORDER BY run_id, sequence",
         params,
     )
-    for run_id, sequence, kind, schema, time, data in found:
-        recorded = Recorded(sequence, clock.as_moment(time), codec.decode(kind, data, schema))
-        histories[database.as_uuid(run_id)].append(recorded)
-    return histories
+    for run_id, *row in found:
+        histories[database.as_uuid(run_id)].append(row)
+    return {run_id: map(_recorded, rows) for run_id, rows in histories.items()}
+
+
+_Found = list[Any]  # sequence, type, schema, time, data
+
+
+def _recorded(row: _Found) -> Recorded:
+    sequence, kind, schema, time, data = row
+    return Recorded(sequence, clock.as_moment(time), codec.decode(kind, data, schema), len(data))
 
 
 def page(run_id: UUID, after_sequence: int, limit: int, *, data_limit: int) -> list[Stored]:
@@ -122,10 +137,38 @@ def page(run_id: UUID, after_sequence: int, limit: int, *, data_limit: int) -> l
     ]
 
 
+class Last(NamedTuple):
+    """A run's latest event, unread."""
+
+    sequence: int
+    type: str
+    time: datetime
+
+
+def last(run_id: UUID) -> Last:
+    """A run's latest event; there is one from its start on."""
+    rows = HistoryEvent.objects.using(database.alias()).filter(run_id=run_id).order_by("-sequence")
+    return Last(*rows.values_list("sequence", "type", "time")[0])
+
+
 def last_sequence(run_id: UUID) -> int:
     """The sequence of a run's latest event, 0 for none."""
     events = HistoryEvent.objects.using(database.alias()).filter(run_id=run_id)
     return events.aggregate(last=Max("sequence"))["last"] or 0
+
+
+def after_last(ends: Sequence[tuple[UUID, Event]]) -> list[Row]:
+    """These events as the next ones of their runs, now; a run that is still to begin ends when it would have begun.
+
+    For who writes from outside: the owner knows its places by itself.
+    """
+    if not ends:
+        return []
+    now = clock.read()
+    events = HistoryEvent.objects.using(database.alias()).filter(run_id__in=[run_id for run_id, _ in ends])
+    latest = events.order_by().values("run_id").annotate(last=Max("sequence"), at=Max("time"))
+    places = {one["run_id"]: (one["last"], one["at"]) for one in latest}
+    return [Row.of(run_id, places[run_id][0] + 1, max(now, places[run_id][1]), event) for run_id, event in ends]
 
 
 def holds(row: Row) -> bool:

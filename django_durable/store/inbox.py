@@ -20,11 +20,24 @@ class Waiting(NamedTuple):
     """A message that is not yet an event."""
 
     id: int
-    message: messages.Message
+    message: messages.Message | messages.Unreadable
 
 
 def send(chain_id: UUID, message: messages.Message) -> bool:
-    """Put ``message`` into the inbox of an open chain, in the caller's transaction. False: the chain has ended.
+    """Put ``message`` into the inbox of an open chain, in the caller's transaction. False: the chain has ended."""
+    if not reach(chain_id):
+        return False
+    put(chain_id, message)
+    return True
+
+
+def put(chain_id: UUID, message: messages.Message) -> None:
+    """Put ``message`` into the inbox of a chain that ``reach`` has found open."""
+    insert([(chain_id, message)])
+
+
+def reach(chain_id: UUID) -> bool:
+    """Keep a chain from ending while the caller's transaction is open. False: it has ended.
 
     The row lock makes the end of the chain wait for this transaction or this send see the end. It conflicts with
     nothing else, and nothing is updated: callers keep their transactions open for whole requests.
@@ -40,7 +53,6 @@ def send(chain_id: UUID, message: messages.Message) -> bool:
         if not chain.exists():
             return False
         time.sleep(CLOSING_STEP)
-    _insert([(chain_id, message)])
     return True
 
 
@@ -64,7 +76,7 @@ def deliver(results: Sequence[tuple[UUID, messages.Message]]) -> list[bool | Non
         )
     }
     there = had if had == chains else had | dispatch.existing(chains - had)
-    _insert([result for result in results if result[0] in had])
+    insert([result for result in results if result[0] in had])
     return [True if chain in had else None if chain in there else False for chain, _ in results]
 
 
@@ -115,7 +127,8 @@ def owners_of_waiting(owner: int) -> tuple[set[UUID], set[UUID]]:
     return mine, nobodys
 
 
-def _insert(results: Iterable[tuple[UUID, messages.Message]]) -> None:
+def insert(results: Iterable[tuple[UUID, messages.Message]]) -> None:
+    """Put messages into inboxes of chains that this transaction has locked against their end."""
     rows = [
         InboxMessage(chain_id=chain_id, data=messages.encode(message), created_at=clock.now())
         for chain_id, message in results

@@ -60,10 +60,11 @@ def renew(worker: int) -> Beat:
     now, params = clock.sql()
     if not database.is_postgres():
         return _renew_in_two(worker, now, params)
+    overdue = tasks.OVERDUE_GRACE
     found = database.select(
         f"UPDATE {Worker._meta.db_table} SET heartbeat_at = {now}, expires_at = {now} + %s WHERE id = %s AND NOT dead "
         f"RETURNING ({_SWEEP.format(now='STATEMENT_TIMESTAMP()', overdue='STATEMENT_TIMESTAMP() - %s')})",
-        [*params, *params, _lease(), worker, tasks.OVERDUE_GRACE],
+        [*params, *params, _lease(), worker, overdue, overdue],
     )
     return Beat(bool(found), bool(found and found[0][0]))
 
@@ -72,7 +73,9 @@ def _renew_in_two(worker: int, now: str, params: list[Any]) -> Beat:
     alive = Worker.objects.using(database.alias()).filter(pk=worker, dead=False)
     renewed = alive.update(heartbeat_at=clock.now(), expires_at=clock.plus(clock.now(), _lease()))
     overdue = clock.adapt(clock.read() - tasks.OVERDUE_GRACE)
-    sweep = database.select(f"SELECT 1 WHERE {_SWEEP.format(now=now, overdue='%s')}", [*params, overdue])
+    sweep = database.select(
+        f"SELECT 1 WHERE {_SWEEP.format(now=now, overdue='%s')}", [*params, overdue, *params, overdue]
+    )
     return Beat(bool(renewed), bool(sweep))
 
 
@@ -81,7 +84,9 @@ _SWEEP = (
     f"OR EXISTS (SELECT 1 FROM {Worker._meta.db_table} w WHERE dead AND "
     f"(EXISTS (SELECT 1 FROM {Dispatch._meta.db_table} WHERE owner = w.id) "
     f"OR EXISTS (SELECT 1 FROM {ActivityTask._meta.db_table} WHERE worker = w.id))) "
-    f"OR EXISTS (SELECT 1 FROM {ActivityTask._meta.db_table} WHERE worker IS NOT NULL AND deadline < {{overdue}})"
+    f"OR EXISTS (SELECT 1 FROM {ActivityTask._meta.db_table} WHERE worker IS NOT NULL AND deadline < {{overdue}}) "
+    f"OR EXISTS (SELECT 1 FROM {ActivityTask._meta.db_table} WHERE worker IS NULL AND start_before < {{now}}) "
+    f"OR EXISTS (SELECT 1 FROM {ActivityTask._meta.db_table} WHERE expires_at < {{overdue}})"
 )
 """Whether somebody's lease has expired, a dead worker still has something, or an attempt is overdue."""
 
@@ -105,19 +110,19 @@ def prove_alive(worker: int, *, flushed: bool = True) -> Fence:
     table = Worker._meta.db_table
     with database.cursor() as cursor:
         if database.is_postgres():
-            limit = database.limit_text()
+            now, params = clock.sql()
             cursor.execute(
-                "SELECT pg_current_xact_id()::text, CLOCK_TIMESTAMP(), "
+                f"SELECT pg_current_xact_id()::text, {now}, "
                 "CASE WHEN %s THEN '' ELSE set_config('synchronous_commit', 'off', true) END, "
                 f"{database.LIMITS} FROM {table} WHERE id = %s AND NOT dead FOR KEY SHARE",
-                [flushed, f"{int(database.LOCK_TIMEOUT * 1000)}ms", limit, limit, worker],
+                [*params, flushed, *database.limits(), worker],
             )
         else:
             cursor.execute(f"SELECT '' FROM {table} WHERE id = %s AND NOT dead", [worker])
         row = cursor.fetchone()
     if row is None:
         raise WorkerFenced(f"Worker {worker} has been declared dead.")
-    return Fence(row[0], clock.as_moment(row[1]) if len(row) > 1 else clock.read() - clock.offset())
+    return Fence(row[0], clock.as_moment(row[1]) if len(row) > 1 else clock.read())
 
 
 def declare_dead(*, by: int) -> list[int]:
@@ -145,6 +150,16 @@ def retire(worker: int, *, stuck_run: UUID | None = None, stuck_where: str = "")
     Worker.objects.using(database.alias()).filter(pk=worker).update(
         dead=True, stuck_run=stuck_run, stuck_where=stuck_where
     )
+
+
+def forget(worker: int) -> None:
+    """Delete a worker that has nothing any more."""
+    Worker.objects.using(database.alias()).filter(pk=worker).delete()
+
+
+def anybody_lives() -> bool:
+    """Whether some worker holds its lease."""
+    return Worker.objects.using(database.alias()).filter(dead=False, expires_at__gt=clock.now()).exists()
 
 
 def announce_stopping(worker: int) -> None:

@@ -10,10 +10,13 @@ from datetime import datetime
 from functools import cache
 from typing import NamedTuple
 
-from django_durable.models import ActivityTask, Dispatch
+from django_durable.models import ActivityTask, Dispatch, Schedule
 from django_durable.store import clock, database
 
 NOW = 2  # kind of the row that holds the database's time
+TICK = 3  # kind of the row that says when the next schedule is due
+OUTSIDE = -1  # in the place of the worker that has a task: whoever has its token
+EXPIRY = 4  # and when the first time limit passes of an activity that no worker is at
 
 
 class Level(NamedTuple):
@@ -29,11 +32,17 @@ class Level(NamedTuple):
 
 
 class Levels(NamedTuple):
-    """The levels of waiting chains and of waiting tasks, the highest priority first, and the database's time."""
+    """The levels of waiting chains and of waiting tasks, the highest priority first, and the database's time.
+
+    ``next_tick``: when the next schedule is due, ``next_expiry``: when the first time limit passes of an activity that
+    no worker is at; None: there is none.
+    """
 
     chains: Sequence[Level]
     tasks: Sequence[Level]
     time: datetime
+    next_tick: datetime | None = None
+    next_expiry: datetime | None = None
 
 
 NONE = Levels((), (), datetime.min)
@@ -43,6 +52,15 @@ _WAITING_CHAINS = (Dispatch._meta.db_table, "wakeup_at", "owner IS NULL AND wake
 _WAITING_TASKS = (ActivityTask._meta.db_table, "due_at", "worker IS NULL")
 
 
+_TASKS = ActivityTask._meta.db_table
+_EXPIRIES = (
+    f"SELECT MIN(expires_at) AS moment FROM {_TASKS} WHERE expires_at IS NOT NULL AND worker IS NULL "
+    f"UNION ALL SELECT MIN(expires_at) FROM {_TASKS} WHERE expires_at IS NOT NULL AND worker = {OUTSIDE} "
+    f"UNION ALL SELECT MIN(deadline) FROM {_TASKS} WHERE deadline IS NOT NULL AND worker = {OUTSIDE} "
+    f"UNION ALL SELECT MIN(start_before) FROM {_TASKS} WHERE start_before IS NOT NULL AND worker IS NULL"
+)
+
+
 def probe(queues: Sequence[str]) -> Levels:
     """Find the levels of these queues."""
     now, params = clock.sql()
@@ -50,7 +68,10 @@ def probe(queues: Sequence[str]) -> Levels:
     chains = [Level(queue, priority, clock.as_moment(due)) for kind, queue, priority, due in found if kind == 0]
     tasks = [Level(queue, priority, clock.as_moment(due)) for kind, queue, priority, due in found if kind == 1]
     [time] = [clock.as_moment(due) for kind, _, _, due in found if kind == NOW]
-    return Levels(sorted(chains, key=_urgency), sorted(tasks, key=_urgency), time)
+    moments = {kind: clock.as_moment(due) for kind, _, _, due in found if kind in (TICK, EXPIRY) and due is not None}
+    return Levels(
+        sorted(chains, key=_urgency), sorted(tasks, key=_urgency), time, moments.get(TICK), moments.get(EXPIRY)
+    )
 
 
 def overdue() -> list[Level]:
@@ -72,7 +93,10 @@ def _both(queues: int, now: str) -> str:
         f"WITH RECURSIVE queues(queue) AS (VALUES {', '.join(['(%s)'] * queues)}), "
         f"{_levels('chains', *_WAITING_CHAINS)}, {_levels('tasks', *_WAITING_TASKS)} "
         f"{_earliest(0, 'chains', *_WAITING_CHAINS)} UNION ALL {_earliest(1, 'tasks', *_WAITING_TASKS)} "
-        f"UNION ALL SELECT {NOW}, '', 0, {now}"
+        f"UNION ALL SELECT {NOW}, '', 0, {now} "
+        f"UNION ALL SELECT {TICK}, '', 0, (SELECT MIN(next_at) FROM {Schedule._meta.db_table} "
+        "WHERE next_at IS NOT NULL) "
+        f"UNION ALL SELECT {EXPIRY}, '', 0, (SELECT MIN(moment) FROM ({_EXPIRIES}) AS expiries)"
     )
 
 

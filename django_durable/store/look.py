@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
-from django_durable.store import database, dispatch, inbox, leases, levels, tasks
+from django_durable.store import database, dispatch, inbox, leases, levels, paused_workflows, tasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,7 @@ class Wanted:
     activities: tuple[tuple[tuple[str, ...], int], ...]  # names and limit, per kind of executor
     messages: bool
     known: levels.Levels = levels.NONE
+    paused: frozenset[str] | None = None  # names of workflows whose runs are not taken; None: to be read
     search: bool = True  # for levels, even if the known ones had something
 
     @property
@@ -45,6 +46,8 @@ class Seen:
     suspects: bool = False  # a run that must be claimed alone is due, and this worker is not alone with it
     left_runs: bool = False  # more may be due than there was room for
     left_tasks: bool = False
+    tick: bool = False  # a schedule is due, or a time limit has passed
+    paused: frozenset[str] = frozenset()  # names of workflows whose runs were not taken
 
     @property
     def anything(self) -> bool:
@@ -58,6 +61,9 @@ def look(wanted: Wanted) -> Seen:
     """
     seen = Seen()
     with database.writing(durable=True):
+        seen.paused = paused_workflows.names() if wanted.paused is None else wanted.paused
+        if seen.paused:
+            wanted = replace(wanted, definitions=dispatch.apart_from(wanted.definitions, seen.paused))
         _claim(wanted, wanted.known.chains, wanted.known.tasks, seen)
         if wanted.search or not (seen.runs or seen.tasks):
             _search(wanted, seen)
@@ -80,8 +86,11 @@ def _search(wanted: Wanted, seen: Seen) -> None:
         _claim_suspect(wanted, due_chains, seen)
     seen.left_runs = seen.left_runs or bool(due_chains and not wanted.runs)
     seen.left_tasks = seen.left_tasks or bool(due_tasks and not wanted.tasks)
-    later = [level.earliest for level in (*found.chains, *found.tasks) if level.earliest > found.time]
-    seen.next_due = min(later, default=None)
+    sweeps = [moment for moment in (found.next_tick, found.next_expiry) if moment is not None]
+    seen.tick = any(moment <= found.time for moment in sweeps)
+    moments = [level.earliest for level in (*found.chains, *found.tasks)]
+    moments += sweeps
+    seen.next_due = min((moment for moment in moments if moment > found.time), default=None)
 
 
 def _apart_from(known: Sequence[levels.Level], found: list[levels.Level]) -> list[levels.Level]:

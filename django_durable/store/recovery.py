@@ -51,7 +51,7 @@ def release_chains(dead: list[int]) -> list[UUID]:
 def _progressed() -> Q:
     """Whether anything was written under the dead worker's claim: then the run is not what killed it."""
     latest = HistoryEvent.objects.filter(run_id=OuterRef("run_id")).order_by("-sequence").values("time")[:1]
-    return Q(claimed_at__lt=Subquery(latest))
+    return Q(claimed_at__lte=Subquery(latest))
 
 
 def park_stuck(dead: list[int]) -> list[tuple[UUID, str]]:

@@ -3,188 +3,117 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 from django.db.models import OuterRef, Subquery
 
-from django_durable.history import blocking, codec, events
-from django_durable.history.status import CLOSED, Status
+from django_durable.definitions.subject import Subject
+from django_durable.history import blocking, events
+from django_durable.history.replies import State
+from django_durable.history.status import CLOSED, Status, before
 from django_durable.models import (
     ActivityOutcome,
     ActivityTask,
     Dispatch,
-    HistoryEvent,
     InboxMessage,
+    Update,
     WorkflowRun,
 )
-from django_durable.payloads import payload
 from django_durable.querysets import RunQuerySet
-from django_durable.store import clock, database, dispatch, history
-
-
-class NewRun(NamedTuple):
-    """A run on its way to the tables."""
-
-    run_id: UUID
-    workflow_id: str
-    name: str
-    version: str
-    fingerprint: str
-    definition: str
-    queue: str
-    priority: int
-    started: events.RunStarted
+from django_durable.store import children, clock, database, dispatch, following, history, updates
 
 
 class Ending(NamedTuple):
-    """How a run ends: its status, and what is kept of its result or failure."""
+    """How a run ends: its status, and what is kept of its result or failure. ``follows``: the chain goes on."""
 
     chain_id: UUID
     run_id: UUID
     status: Status
     result: str | None = None
     failure: str | None = None
+    follows: following.Following | None = None
+    parent: children.Parent | None = None
+
+    @property
+    def reply(self) -> children.Reply | None:
+        """What the end of the chain tells its parent, if there is one."""
+        if self.parent is None or self.follows is not None:
+            return None
+        return children.Reply(self.parent, self.status, self.result, self.failure)
+
+
+class Place(NamedTuple):
+    """A run and its chain."""
+
+    chain_id: UUID
+    run_id: UUID
 
 
 def rows() -> RunQuerySet:
     return WorkflowRun.objects.using(database.alias())
 
 
-def insert(new: NewRun) -> bool:
-    """Start a run in the caller's transaction. False: its workflow id belongs to an open run.
+def close(endings: Sequence[Ending]) -> set[UUID]:
+    """End runs whose dispatch rows this transaction has locked for their end, and whose last event it writes.
 
-    Meeting an uncommitted run of the same id, or one that is just closing, this waits for that transaction's end.
-    """
-    return bool(insert_many([new]))
-
-
-def insert_many(new: Sequence[NewRun]) -> list[UUID]:
-    """Start runs; returns the ids of those whose workflow id was free."""
-    if not new:
-        return []
-    return _insert_at_once(new) if database.is_postgres() else _insert_each(new)
-
-
-_START = f"""
-WITH wanted AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(%s::json) AS row(
-        run_id uuid, workflow_id text, name text, version text, fingerprint text, definition text, queue text,
-        priority smallint, input text, event text, schema smallint)),
-run AS (
-    INSERT INTO {WorkflowRun._meta.db_table} (id, chain_id, workflow_id, open_workflow_id, name, version, fingerprint,
-        queue, priority, status, input, created_at)
-    SELECT run_id, run_id, workflow_id, workflow_id, name, version, fingerprint, queue, priority, '{Status.RUNNING}',
-        input, {{now}}
-    FROM wanted ON CONFLICT (open_workflow_id) DO NOTHING RETURNING id, created_at),
-chain AS (
-    INSERT INTO {Dispatch._meta.db_table} (chain_id, run_id, queue, priority, definition, wakeup_at, epoch, closing,
-        recoveries)
-    SELECT run_id, run_id, queue, priority, definition, created_at, 0, false, 0 FROM wanted JOIN run ON id = run_id),
-event AS (
-    INSERT INTO {HistoryEvent._meta.db_table} (run_id, sequence, type, schema, time, data)
-    SELECT run_id, 1, 'RunStarted', schema, created_at, event FROM wanted JOIN run ON id = run_id)
-SELECT id FROM run
-"""
-
-
-def _insert_at_once(new: Sequence[NewRun]) -> list[UUID]:
-    """One statement: a start costs its caller one round trip."""
-    records = [
-        run._asdict()
-        | {
-            "started": None,
-            "input": payload.dump(run.started.input),
-            "event": codec.encode(run.started).decode(),
-            "schema": codec.SCHEMA,
-        }
-        for run in new
-    ]
-    now, params = clock.sql()
-    found = database.select(_START.format(now=now), [msgspec.json.encode(records).decode(), *params])
-    return [row[0] for row in found]
-
-
-def _insert_each(new: Sequence[NewRun]) -> list[UUID]:
-    now = clock.read()
-    rows().bulk_create([_run_row(run, now) for run in new], ignore_conflicts=True)
-    ids = [run.run_id for run in new]
-    inserted = set(rows().filter(pk__in=ids).values_list("pk", flat=True))
-    free = [run for run in new if run.run_id in inserted]
-    dispatch.rows().bulk_create([_dispatch_row(run, now) for run in free])
-    history.append([history.Row.of(run.run_id, 1, now, run.started) for run in free])
-    return [run.run_id for run in free]
-
-
-def _run_row(new: NewRun, now: datetime) -> WorkflowRun:
-    return WorkflowRun(
-        id=new.run_id,
-        chain_id=new.run_id,
-        workflow_id=new.workflow_id,
-        open_workflow_id=new.workflow_id,
-        name=new.name,
-        version=new.version,
-        fingerprint=new.fingerprint,
-        queue=new.queue,
-        priority=new.priority,
-        status=Status.RUNNING,
-        input=payload.dump(new.started.input),
-        created_at=now,
-    )
-
-
-def _dispatch_row(new: NewRun, now: datetime) -> Dispatch:
-    return Dispatch(
-        chain_id=new.run_id,
-        run_id=new.run_id,
-        queue=new.queue,
-        priority=new.priority,
-        definition=new.definition,
-        wakeup_at=now,
-    )
-
-
-def close(endings: Sequence[Ending]) -> None:
-    """End chains whose dispatch rows this transaction has locked for their end, and whose last event it writes.
-
-    Everything that belongs to an open chain goes with its dispatch row.
+    Everything that belongs to an open chain goes with its dispatch row, unless another run follows; then the messages
+    stay, and what belongs to the run alone goes. Parents are told; returns their chains. The caller has seen that none
+    of them is busy.
     """
     if not endings:
-        return
+        return set()
+    told = children.reply([reply for ending in endings if (reply := ending.reply) is not None])
+    follow = [ending.follows for ending in endings if ending.follows is not None]
+    ended = following.before(follow)
     if database.is_postgres():
         _close_at_once(endings)
     else:
         _close_each(endings)
+    following.insert(follow, ended)
+    return told
 
 
 _CLOSE = f"""
 WITH ended AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(%s::json)
-    AS row(chain_id uuid, run_id uuid, status text, result text, failure text)),
+    SELECT *, {{now}} AS now FROM json_to_recordset(%s::json)
+    AS row(chain_id uuid, run_id uuid, status text, result text, failure text, is_last boolean) LIMIT %s),
+begun AS MATERIALIZED (
+    SELECT chain_id, started_at FROM {Dispatch._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended)),
 dispatched AS (
-    DELETE FROM {Dispatch._meta.db_table} USING ended WHERE {Dispatch._meta.db_table}.chain_id = ended.chain_id
-    RETURNING ended.chain_id, started_at),
+    DELETE FROM {Dispatch._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended WHERE is_last)),
 messages AS (
-    DELETE FROM {InboxMessage._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended)),
+    DELETE FROM {InboxMessage._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended WHERE is_last)),
 tasks AS (
     DELETE FROM {ActivityTask._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended)),
 outcomes AS (
-    DELETE FROM {ActivityOutcome._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended))
+    DELETE FROM {ActivityOutcome._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended)),
+updates AS (
+    UPDATE {Update._meta.db_table} AS u
+    SET expires_at = CASE WHEN ended.is_last THEN now + %s END, closed_at = COALESCE(u.closed_at, now),
+        failure = CASE u.state WHEN '{State.ACCEPTED}' THEN ended.failure ELSE u.failure END,
+        state = CASE u.state WHEN '{State.SENT}' THEN '{State.MISSED}' WHEN '{State.ACCEPTED}' THEN '{State.FAILED}'
+            ELSE u.state END
+    FROM ended WHERE u.chain_id = ended.chain_id AND (ended.is_last OR u.state = '{State.ACCEPTED}'))
 UPDATE {WorkflowRun._meta.db_table} AS run
-SET status = ended.status, open_workflow_id = NULL, result = ended.result, failure = ended.failure, blocked = NULL,
-    started_at = dispatched.started_at, closed_at = {{now}}
-FROM ended LEFT JOIN dispatched ON dispatched.chain_id = ended.chain_id
+SET status = ended.status, open_workflow_id = NULL, open_subject = NULL, result = ended.result,
+    failure = ended.failure, blocked = NULL,
+    started_at = begun.started_at, closed_at = now
+FROM ended LEFT JOIN begun ON begun.chain_id = ended.chain_id
 WHERE run.id = ended.run_id
 """
 
 
 def _close_at_once(endings: Sequence[Ending]) -> None:
     now, params = clock.sql()
-    records = msgspec.json.encode([ending._asdict() for ending in endings]).decode()
+    records = msgspec.json.encode(
+        [ending._asdict() | {"follows": None, "parent": None, "is_last": ending.follows is None} for ending in endings]
+    ).decode()
     with database.cursor() as cursor:
-        cursor.execute(_CLOSE.format(now=now), [records, *params])
+        keep: Any = updates.KEEP  # an interval is what the driver makes of it
+        # The limit tells the planner how few rows these are: it would guess a hundred, and read small tables whole.
+        cursor.execute(_CLOSE.format(now=now), [*params, records, len(endings), keep])
 
 
 def _close_each(endings: Sequence[Ending]) -> None:
@@ -193,6 +122,7 @@ def _close_each(endings: Sequence[Ending]) -> None:
         rows().filter(pk=ending.run_id).update(
             status=ending.status,
             open_workflow_id=None,
+            open_subject=None,
             result=ending.result,
             failure=ending.failure,
             blocked=None,
@@ -201,9 +131,22 @@ def _close_each(endings: Sequence[Ending]) -> None:
         )
     using = database.alias()
     chains = [ending.chain_id for ending in endings]
-    for table in (InboxMessage, ActivityTask, ActivityOutcome):
-        table.objects.using(using).filter(chain_id__in=chains)._raw_delete(using)
-    dispatch.rows().filter(pk__in=chains)._raw_delete(using)
+    last = [ending.chain_id for ending in endings if ending.follows is None]
+    for table, which in ((InboxMessage, last), (ActivityTask, chains), (ActivityOutcome, chains)):
+        table.objects.using(using).filter(chain_id__in=which)._raw_delete(using)
+    dispatch.rows().filter(pk__in=last)._raw_delete(using)
+    for ending in endings:
+        _close_updates(ending)
+
+
+def _close_updates(ending: Ending) -> None:
+    """Updates of the run that have no reply get theirs now; at the chain's end all of its updates do."""
+    there = Update.objects.using(database.alias()).filter(chain_id=ending.chain_id)
+    now = clock.now()
+    there.filter(state=State.ACCEPTED).update(state=State.FAILED, failure=ending.failure, closed_at=now)
+    if ending.follows is None:
+        there.filter(state=State.SENT).update(state=State.MISSED, closed_at=now)
+        there.update(expires_at=clock.plus(now, updates.KEEP))
 
 
 def terminate(chain_id: UUID, event: events.RunTerminated, failure: str) -> UUID | None:
@@ -216,8 +159,11 @@ def terminate(chain_id: UUID, event: events.RunTerminated, failure: str) -> UUID
     if chain_id not in locked:
         return None
     run_id, _, _ = locked[chain_id]
-    history.append([history.Row.of(run_id, history.last_sequence(run_id) + 1, clock.read(), event)])
-    close([Ending(chain_id, run_id, Status.TERMINATED, failure=failure)])
+    parent = children.parent_of(rows().only("parent_chain_id", "parent_key").get(pk=run_id))
+    if parent is not None and children.busy([parent]):
+        return None
+    history.append(history.after_last([(run_id, event)]))
+    close([Ending(chain_id, run_id, Status.TERMINATED, failure=failure, parent=parent)])
     return run_id
 
 
@@ -227,15 +173,56 @@ def latest(workflow_id: str) -> WorkflowRun | None:
 
 
 def open_chain(workflow_id: str, *, run_id: UUID | None = None) -> UUID | None:
-    """The chain of the open run of a workflow id; None if there is none, or it is not ``run_id``."""
+    """The chain of the open run of a workflow id; None if there is none, or it is not the chain of ``run_id``."""
+    found = open_place(workflow_id, run_id=run_id)
+    return found.chain_id if found else None
+
+
+def open_place(workflow_id: str, *, run_id: UUID | None = None) -> Place | None:
+    """The open run of a workflow id; None if there is none, or it is not of the chain of ``run_id``."""
     found = rows().filter(open_workflow_id=workflow_id)
-    found = found.filter(pk=run_id) if run_id is not None else found
-    return found.values_list("chain_id", flat=True).first()
+    if run_id is not None:
+        found = found.filter(chain_id=Subquery(rows().filter(pk=run_id).values("chain_id")))
+    return _place(found)
+
+
+def latest_place(workflow_id: str, *, run_id: UUID | None = None) -> Place | None:
+    """The latest run of a workflow id, or ``run_id``, open or closed."""
+    return _place(rows().filter(pk=run_id) if run_id is not None else rows().for_workflow(workflow_id))
+
+
+def _place(found: RunQuerySet) -> Place | None:
+    row = found.values_list("chain_id", "pk").first()
+    return Place(*row) if row else None
+
+
+def latest_of_chain(run_id: UUID) -> WorkflowRun | None:
+    """The latest run of the chain that ``run_id`` belongs to."""
+    chain = rows().filter(pk=run_id).values("chain_id")
+    return rows().filter(chain_id=Subquery(chain)).order_by("-created_at", "-id").first()
+
+
+def chain_status(run_id: UUID) -> Status | None:
+    """The status of that run: while it is open, so is the chain."""
+    chain = rows().filter(pk=run_id).values("chain_id")
+    latest = rows().filter(chain_id=Subquery(chain)).order_by("-created_at", "-id")
+    status = latest.values_list("status", flat=True).first()
+    return Status(status) if status else None
+
+
+def exists(chain_id: UUID) -> bool:
+    """Whether there ever was a chain of that id."""
+    return rows().filter(chain_id=chain_id).exists()
 
 
 def open_run(workflow_id: str) -> UUID | None:
     """The open run of a workflow id."""
     return rows().filter(open_workflow_id=workflow_id).values_list("pk", flat=True).first()
+
+
+def open_about(subject: Subject) -> WorkflowRun | None:
+    """The open run that keeps others of its kind away from a subject."""
+    return rows().filter(open_subject=subject.key).first()
 
 
 def latest_closed_status(workflow_id: str, *, apart_from: UUID) -> Status | None:
@@ -250,12 +237,43 @@ def set_blocked(run_id: UUID, block: blocking.Block) -> blocking.Block:
     before = blocking.decode(rows().filter(pk=run_id).values_list("blocked", flat=True).first())
     since = before.since if before else clock.read().isoformat()
     kept = msgspec.structs.replace(block, since=since, times=before.times + 1 if before else 1)
-    rows().filter(pk=run_id, open_workflow_id__isnull=False).update(
-        status=Status.BLOCKED, blocked=blocking.encode(kept)
-    )
+    _open(run_id, Status.BLOCKED).update(status=Status.BLOCKED, blocked=blocking.encode(kept))
     return kept
 
 
+def note_lingering(notes: Sequence[tuple[UUID, str | None]]) -> None:
+    """Note what open runs still have to do with messages."""
+    for run_id, lingering in notes:
+        rows().filter(pk=run_id).update(lingering=lingering)
+
+
+_PROGRESS = f"""
+UPDATE {WorkflowRun._meta.db_table} AS run SET progress = note.progress
+FROM json_to_recordset(%s::json) AS note(run_id uuid, progress text) WHERE run.id = note.run_id
+"""
+
+
+def note_progress(notes: Sequence[tuple[UUID, str]]) -> None:
+    """Note what runs say they are doing."""
+    if notes and database.is_postgres():
+        records = [{"run_id": run_id, "progress": progress} for run_id, progress in notes]
+        with database.cursor() as cursor:
+            cursor.execute(_PROGRESS, [msgspec.json.encode(records).decode()])
+        return
+    for run_id, progress in notes:
+        rows().filter(pk=run_id).update(progress=progress)
+
+
 def set_going(run_id: UUID) -> None:
-    """Note that a run that was parked goes on."""
-    rows().filter(pk=run_id, open_workflow_id__isnull=False).update(status=Status.RUNNING, blocked=None)
+    """Note that a run that was held goes on."""
+    _open(run_id, Status.RUNNING).update(status=Status.RUNNING, blocked=None)
+
+
+def set_paused(run_id: UUID) -> None:
+    """Note that a run rests."""
+    _open(run_id, Status.PAUSED).update(status=Status.PAUSED)
+
+
+def _open(run_id: UUID, new: Status) -> RunQuerySet:
+    """The run, if it is open and may become ``new``."""
+    return rows().filter(pk=run_id, open_workflow_id__isnull=False, status__in=sorted(before(new)))

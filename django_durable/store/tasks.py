@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from django_durable.models import ActivityTask
 from django_durable.store import clock, database, levels
 
+NOBODY = 0  # in the place of a worker's id
+OUTSIDE = levels.OUTSIDE
 OVERDUE_GRACE = timedelta(seconds=2)
+_FREE = {"worker": None, "external": False, "deadline": None, "attempt_ends_at": None}
 
 
 class NewTask(NamedTuple):
-    """An activity on its way to the table. ``worker`` set: spilled in place, running here already."""
+    """An activity on its way to the table.
+
+    ``worker`` set: spilled in place, running here already; ``attempt_left`` is what is left of its start_to_close.
+    """
 
     chain_id: UUID
     key: str
@@ -34,12 +40,21 @@ class NewTask(NamedTuple):
     interruptions: int = 0
     delay: timedelta = timedelta(0)
     worker: int | None = None
-    deadline: datetime | None = None
+    attempt_left: timedelta | None = None
     failure: str | None = None
+    start_before: datetime | None = None
+    expires_at: datetime | None = None
+    heartbeat: timedelta | None = None
+    heartbeat_details: str | None = None
+    headers: str | None = None
+    external: bool = False
 
 
 class Held(NamedTuple):
-    """A task that is ours: under this worker and attempt alone may its result be written."""
+    """A task in somebody's hands: under this worker and attempt alone may its result be written.
+
+    ``NOBODY``: no worker has it, and it must be so still.
+    """
 
     chain_id: UUID
     key: str
@@ -60,6 +75,10 @@ class ClaimedTask(NamedTuple):
     interruptions: int
     start_to_close: timedelta | None
     failure: str | None
+    expires_at: datetime | None = None
+    heartbeat_details: str | None = None
+    headers: str | None = None
+    cancel_requested: bool = False
 
 
 def rows() -> QuerySet[ActivityTask]:
@@ -74,9 +93,23 @@ def insert(new: Sequence[NewTask]) -> None:
 
 def _row(task: NewTask) -> ActivityTask:
     fields = task._asdict()
-    delay = fields.pop("delay")
+    delay, left = fields.pop("delay"), fields.pop("attempt_left")
     now = clock.now()
-    return ActivityTask(**fields, due_at=clock.plus(now, delay) if delay else now)
+    return ActivityTask(
+        **fields,
+        due_at=clock.plus(now, delay) if delay else now,
+        **(_attempt_limits(left, task.heartbeat) if task.worker is not None else {}),
+    )
+
+
+def _attempt_limits(attempt: timedelta | None, heartbeat: timedelta | None) -> dict[str, Any]:
+    """The columns that limit an attempt: when it is over, and when whoever looks first finds it overdue."""
+    shortest = min((limit for limit in (attempt, heartbeat) if limit is not None), default=None)
+    now = clock.now()  # once: the two are compared
+    return {
+        "attempt_ends_at": clock.plus(now, attempt) if attempt is not None else None,
+        "deadline": clock.plus(now, shortest) if shortest is not None else None,
+    }
 
 
 def due(queue: str, priority: int) -> QuerySet[ActivityTask]:
@@ -88,14 +121,15 @@ def due(queue: str, priority: int) -> QuerySet[ActivityTask]:
 
 def claim(worker: int, level: levels.Level, *, names: Collection[str], limit: int) -> list[ClaimedTask]:
     """Make up to ``limit`` due tasks of one level ours, the longest due first."""
-    waiting = due(level.queue, level.priority).filter(name__in=names)
+    waiting = due(level.queue, level.priority).filter(_in_time("start_before"), _in_time("expires_at"), name__in=names)
     found = list(waiting.select_for_update(skip_locked=True, no_key=True)[:limit])
-    by_limit: dict[timedelta | None, list[int]] = defaultdict(list)
+    by_limits: dict[tuple[timedelta | None, timedelta | None], list[int]] = defaultdict(list)
     for task in found:
-        by_limit[task.start_to_close].append(task.pk)
-    for start_to_close, ids in by_limit.items():
-        deadline = clock.plus(clock.now(), start_to_close) if start_to_close else None
-        rows().filter(pk__in=ids).update(worker=worker, attempt=F("attempt") + 1, deadline=deadline)
+        by_limits[task.start_to_close, task.heartbeat].append(task.pk)
+    for limits, ids in by_limits.items():
+        rows().filter(pk__in=ids).update(
+            worker=worker, attempt=F("attempt") + 1, start_before=None, **_attempt_limits(*limits)
+        )
     return [
         ClaimedTask(
             Held(task.chain_id, task.key, worker, task.attempt + 1),
@@ -108,9 +142,18 @@ def claim(worker: int, level: levels.Level, *, names: Collection[str], limit: in
             task.interruptions,
             task.start_to_close,
             task.failure,
+            task.expires_at,
+            task.heartbeat_details,
+            task.headers,
+            task.cancel_requested,
         )
         for task in found
     ]
+
+
+def _in_time(column: str) -> Q:
+    """Whether a time limit has not passed: what has is the sweep's."""
+    return Q(**{f"{column}__isnull": True}) | Q(**{f"{column}__gt": clock.now()})
 
 
 def locked(held: Sequence[Held]) -> set[Held]:
@@ -138,6 +181,15 @@ def locked_for_settling(places: Collection[tuple[UUID, str]]) -> set[tuple[UUID,
     return (set(mine.values_list("chain_id", "key")) - had) & set(places)
 
 
+def busy(chains: Collection[UUID]) -> set[UUID]:
+    """Which of these chains have tasks that somebody holds locked; the others' are locked from now on."""
+    if not chains:
+        return set()
+    all_of_them = rows().filter(chain_id__in=chains)
+    had = set(all_of_them.order_by("pk").select_for_update(skip_locked=True).values_list("pk", flat=True))
+    return {chain for key, chain in all_of_them.values_list("pk", "chain_id") if key not in had}
+
+
 def finish(held: Sequence[Held]) -> None:
     """Delete tasks that this transaction has locked and whose final outcome it writes."""
     if held:
@@ -145,14 +197,44 @@ def finish(held: Sequence[Held]) -> None:
         done._raw_delete(database.alias())
 
 
-def retry(held: Held, *, delay: timedelta, failure: str) -> bool:
+def retry(held: Held, *, delay: timedelta, failure: str, details: str | None = None) -> bool:
     """Give a task back for another attempt after ``delay``. False: it is not ours any more."""
-    return bool(_of(held).update(worker=None, deadline=None, due_at=clock.plus(clock.now(), delay), failure=failure))
+    told = {} if details is None else {"heartbeat_details": details}
+    return bool(_of(held).update(**_FREE, due_at=clock.plus(clock.now(), delay), failure=failure, **told))
 
 
 def give_back(held: Held) -> bool:
     """Give a task back that was not executed: this attempt does not count."""
-    return bool(_of(held).update(worker=None, deadline=None, attempt=F("attempt") - 1, due_at=clock.now()))
+    return bool(_of(held).update(**_FREE, attempt=F("attempt") - 1, due_at=clock.now()))
+
+
+def leave_outside(held: Held) -> bool:
+    """Its attempt goes on without a worker, until somebody uses its token. False: it is not ours any more."""
+    return bool(_of(held).update(worker=OUTSIDE, external=True))
+
+
+def locked_by_token(chain_id: UUID, key: str) -> ActivityTask | None:
+    """The task that a token stands for, locked in the caller's transaction, which may wait for that."""
+    return rows().filter(chain_id=chain_id, key=key).select_for_update().first()
+
+
+def beat_from_outside(task: ActivityTask, details: str | None) -> None:
+    """Note that whoever has the token of this task, which the caller has locked, is still at it."""
+    changed: dict[str, Any] = {} if details is None else {"heartbeat_details": details}
+    if task.heartbeat is not None:
+        following = clock.read() + task.heartbeat
+        changed["deadline"] = min(following, task.attempt_ends_at or following)
+    if changed:
+        rows().filter(pk=task.pk).update(**changed)
+
+
+def beat(held: Held, *, heartbeat: timedelta | None, attempt_left: timedelta | None, details: str | None) -> None:
+    """Note that an attempt lives. The caller has locked the task."""
+    changed: dict[str, Any] = {} if details is None else {"heartbeat_details": details}
+    if heartbeat is not None:
+        changed["deadline"] = _attempt_limits(attempt_left, heartbeat)["deadline"]
+    if changed:
+        _of(held).update(**changed)
 
 
 def held_by(worker: int) -> set[Held]:
@@ -163,6 +245,27 @@ def held_by(worker: int) -> set[Held]:
 def cancel(chain_id: UUID, keys: Collection[str]) -> None:
     """Delete the tasks of activities that their workflow has given up."""
     rows().filter(chain_id=chain_id, key__in=keys).delete()
+
+
+def ask_to_stop(chain_id: UUID, keys: Collection[str]) -> set[str]:
+    """Have these activities stop whoever runs them; returns those that nobody runs: their tasks are gone.
+
+    The caller has locked the tasks.
+    """
+    mine = rows().filter(chain_id=chain_id, key__in=keys)
+    mine.filter(worker__isnull=False).update(cancel_requested=True)
+    unowned = mine.filter(worker__isnull=True)
+    stopped = set(unowned.values_list("key", flat=True))
+    unowned.delete()
+    return stopped
+
+
+def asked_to_stop(held: Collection[Held]) -> set[Held]:
+    """Which of these tasks are asked to stop."""
+    found = rows().filter(
+        chain_id__in={task.chain_id for task in held}, key__in=[task.key for task in held], cancel_requested=True
+    )
+    return _held(found.values_list("chain_id", "key", "worker", "attempt")) & set(held)
 
 
 def existing(places: Collection[tuple[UUID, str]]) -> set[tuple[UUID, str]]:
@@ -178,9 +281,26 @@ def overdue(limit: int = 500) -> list[ActivityTask]:
 
     Whoever executes one notices by itself; the grace leaves that to it while it lives.
     """
-    passed = (
-        rows().filter(worker__isnull=False, deadline__lt=clock.plus(clock.now(), -OVERDUE_GRACE)).order_by("deadline")
+    passed = rows().filter(
+        Q(worker__isnull=False, deadline__lt=clock.plus(clock.now(), -OVERDUE_GRACE))
+        | Q(worker=OUTSIDE, deadline__lte=clock.now())
     )
+    return list(passed.order_by("deadline").select_for_update(skip_locked=True, no_key=True)[:limit])
+
+
+def expired(limit: int = 500) -> list[ActivityTask]:
+    """Tasks whose schedule_to_close has passed, whoever has them. Locked for this transaction."""
+    now = clock.now()
+    passed = rows().filter(
+        Q(Q(worker__isnull=True) | Q(worker=OUTSIDE), expires_at__lte=now)
+        | Q(expires_at__lt=clock.plus(now, -OVERDUE_GRACE))
+    )
+    return list(passed.order_by("expires_at").select_for_update(skip_locked=True, no_key=True)[:limit])
+
+
+def unstarted(limit: int = 500) -> list[ActivityTask]:
+    """Tasks that nobody has begun before their schedule_to_start passed. Locked for this transaction."""
+    passed = rows().filter(worker__isnull=True, start_before__lte=clock.now()).order_by("start_before")
     return list(passed.select_for_update(skip_locked=True, no_key=True)[:limit])
 
 
@@ -191,14 +311,12 @@ def abandoned(dead: Collection[int], limit: int = 500) -> list[ActivityTask]:
 
 def interrupt(task: ActivityTask) -> None:
     """Give back a task whose worker died: the interruption counts, the attempt does not use up the retries."""
-    rows().filter(pk=task.pk).update(
-        worker=None, deadline=None, interruptions=F("interruptions") + 1, due_at=clock.now()
-    )
+    rows().filter(pk=task.pk).update(**_FREE, interruptions=F("interruptions") + 1, due_at=clock.now())
 
 
 def _held(found: Iterable[tuple[UUID, str, int | None, int]]) -> set[Held]:
-    return {Held(chain, key, worker, attempt) for chain, key, worker, attempt in found if worker is not None}
+    return {Held(chain, key, worker or NOBODY, attempt) for chain, key, worker, attempt in found}
 
 
 def _of(held: Held) -> QuerySet[ActivityTask]:
-    return rows().filter(chain_id=held.chain_id, key=held.key, worker=held.worker, attempt=held.attempt)
+    return rows().filter(chain_id=held.chain_id, key=held.key, worker=held.worker or None, attempt=held.attempt)

@@ -18,6 +18,10 @@ logger = logging.getLogger("django_durable.transports")
 KINDS: dict[str, Callable[[], Transport]] = {"polling": PollingTransport, "postgres": PostgresTransport}
 
 
+SCHEDULES = "durable schedules"
+"""What every worker listens to beside its queues: a schedule has changed."""
+
+
 def names() -> tuple[str, ...]:
     """The transports that the settings name, or the best one for the database."""
     chosen = conf.current().TRANSPORTS
@@ -38,6 +42,11 @@ def hint_work(queue: str) -> None:
             transport.work(queue)
         except Exception as error:
             logger.debug("A wake-up for queue %s was lost: %s", queue, error)
+
+
+def hint_schedules() -> None:
+    """A schedule has changed. Never raises."""
+    hint_work(SCHEDULES)
 
 
 def hint_message(worker: int) -> None:

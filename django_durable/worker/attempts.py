@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import random
 import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
-from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync, sync_to_async
 from django.db import DatabaseError, IntegrityError, InterfaceError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from django_durable import conf
+from django_durable import propagation
+from django_durable.client import tokens
 from django_durable.definitions import current
-from django_durable.exceptions import DurableError, RetryAfter
-from django_durable.history import failures
-from django_durable.payloads import payload
+from django_durable.exceptions import ActivityCancelled, ActivityCompletesLater, DurableError, RetryAfter
+from django_durable.history import failures, messages
+from django_durable.payloads import codec, payload
+from django_durable.payloads.payload import Payload
 from django_durable.store import database, flush, outcomes
 from django_durable.worker import foreign
 from django_durable.worker.jobs import Finished, Job
@@ -39,41 +44,80 @@ def execute(job: Job) -> Finished:
     if job.given_up:
         return Finished(job=job, lost=True)
     try:
-        with current.entered(_current(job)):
-            if job.definition.options.atomic:
-                return _execute_atomic(job)
-            args, kwargs = job.definition.decode_input(job.input)
-            value = job.definition.function(*args, **kwargs)
-            return Finished(job=job, result=job.definition.encode_result(value))
+        return contextvars.Context().run(_execute, job)
+    except ActivityCompletesLater:
+        return Finished(job=job, later=True)
     except BaseException as error:  # SystemExit of an activity must not end the worker's thread
         return failed(job, error)
     finally:
         release_connections()
 
 
+def _execute(job: Job) -> Finished:
+    """In a context of its own: nothing that it sets is left behind for the thread's next job."""
+    with current.entered(_current(job)), propagation.restored(job.headers):
+        if job.definition.options.atomic:
+            return _execute_atomic(job)
+        args, kwargs = job.definition.decode_input(job.input)
+        value = job.function(*args, **kwargs)
+        return Finished(job=job, result=job.definition.encode_result(value))
+
+
 async def execute_async(job: Job) -> Finished:
     """Run an ``async def`` activity on this thread's event loop, with a thread of its own for sync ORM calls."""
     try:
-        with current.entered(_current(job)):
+        with current.entered(_current(job)), propagation.restored(job.headers):
             async with ThreadSensitiveContext() as context:
                 try:
-                    args, kwargs = job.definition.decode_input(job.input)
-                    value = await job.definition.function(*args, **kwargs)
-                    return Finished(job=job, result=job.definition.encode_result(value))
+                    return await _await(job)
                 finally:
                     if context in SyncToAsync.context_to_thread_executor:  # the thread ends with this attempt
                         await sync_to_async(close_connections)()
+    except ActivityCompletesLater:
+        return Finished(job=job, later=True)
     except BaseException as error:
         return failed(job, error)
 
 
+def execute_async_here(job: Job) -> Finished:
+    """Run an ``async def`` activity to its end; its sync ORM calls happen in this very thread."""
+    if job.given_up:
+        return Finished(job=job, lost=True)
+    try:
+        return contextvars.Context().run(_execute_async_here, job)
+    except ActivityCompletesLater:
+        return Finished(job=job, later=True)
+    except BaseException as error:
+        return failed(job, error)
+
+
+def _execute_async_here(job: Job) -> Finished:
+    with current.entered(_current(job)), propagation.restored(job.headers):
+        return async_to_sync(_await)(job)
+
+
+async def _await(job: Job) -> Finished:
+    args, kwargs = job.definition.decode_input(job.input)
+    value = await job.function(*args, **kwargs)
+    return Finished(job=job, result=job.definition.encode_result(value))
+
+
+def cancelled(job: Job) -> Finished:
+    """The outcome of an activity that was asked to stop and is not executed."""
+    return Finished(job=job, failure=messages.stopped(job.key).failure)
+
+
 def failed(job: Job, error: BaseException) -> Finished:
     """The outcome of an attempt that raised: tried again as the policy says, or final."""
+    if job.given_up and isinstance(error, ActivityCancelled | asyncio.CancelledError):
+        return cancelled(job)
     return Finished(job=job, failure=failures.from_exception(_trimmed(error)), retry_after=retry_delay(job, error))
 
 
 def retry_delay(job: Job, error: BaseException) -> timedelta | None:
     """How long to wait before the next attempt; None: there is none."""
+    if job.given_up and not job.timed_out:
+        return None  # it was asked to stop
     policy = job.definition.options.retry
     try:
         if not policy.allows(error, job.failures):
@@ -95,14 +139,50 @@ def _current(job: Job) -> current.CurrentActivity:
         idempotency_key=job.key,
         is_cancelled=lambda: job.given_up,
         is_stopping=lambda: job.stopping,
+        on_heartbeat=partial(_tell, job),
+        on_token=partial(_token, job),
+        heartbeat_details=codec.decode(job.last_details, what="Heartbeat details") if job.last_details else None,
     )
 
 
+def _token(job: Job) -> str:
+    """Its signed address. From now on somebody outside may complete it, so it must have its row."""
+    name = job.definition.name
+    if job.definition.options.atomic:
+        raise DurableError(f"Activity {name} is atomic: it is completed by its own transaction, and by no token.")
+    if job.held is None and job.pulse is not None:
+        job.pulse.open(job)
+    if job.held is None:
+        raise DurableError(
+            f"Activity {name} got no row in time, so its token would lead nowhere. On SQLite, ask for the token "
+            "outside of any transaction."
+        )
+    return tokens.make(job.chain_id, job.key)
+
+
+def _tell(job: Job, details: Any) -> None:
+    stored = None
+    if details is not None:
+        stored = codec.encode(details, what=f"The heartbeat details of activity {job.definition.name}")
+    beat(job, stored)
+
+
+def beat(job: Job, details: Payload | None) -> None:
+    """The attempt is alive, and has told ``details`` or nothing new."""
+    job.details = details or job.details
+    job.beat_at = time.monotonic()
+    if job.pulse is not None:
+        job.pulse.beat(job)
+
+
 def _trimmed(error: BaseException) -> BaseException:
-    """Leave our own frame out of the traceback."""
-    if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
-        return error.with_traceback(error.__traceback__.tb_next)
-    return error
+    """Leave everything out of the traceback that is above the activity's own code."""
+    entry = below = error.__traceback__
+    while entry is not None:
+        if entry.tb_frame.f_code.co_filename == __file__ and entry.tb_next is not None:
+            below = entry.tb_next
+        entry = entry.tb_next
+    return error.with_traceback(below)
 
 
 # Atomic activities
@@ -117,7 +197,7 @@ def _execute_atomic(job: Job) -> Finished:
             _limit_idle_time()
             args, kwargs = job.definition.decode_input(job.input)
             with foreign.Refusal(job.definition.name):
-                value = job.definition.function(*args, **kwargs)
+                value = job.function(*args, **kwargs)
             _check_not_rolled_back(job)
             result = payload.dump(job.definition.encode_result(value))
             own = outcomes.record_success(job.claim, result)
@@ -178,9 +258,9 @@ def _when_answered(ask: Callable[[], Any], *, give_up: Callable[[], bool]) -> An
 def _limit_idle_time() -> None:
     """A process that is stopped inside the transaction must not keep its locks for ever: the server ends it."""
     if database.is_postgres():
-        limit = max(1, int(conf.current().LEASE_SECONDS * 1000 / 3))
+        *_, longest = database.limits()
         with database.cursor() as cursor:
-            cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{limit}ms"])
+            cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [longest])
 
 
 # Connections of this thread

@@ -10,6 +10,8 @@ import atexit
 import logging
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django_durable import conf
 from django_durable.worker.worker import Worker
@@ -53,6 +55,17 @@ def refuse() -> None:
     """This process is a worker already."""
     global _refused
     _refused = True
+
+
+@contextmanager
+def standing_back() -> Iterator[None]:
+    """Inside the block no worker is started here: a test's environment does the work."""
+    global _refused
+    before, _refused = _refused, True
+    try:
+        yield
+    finally:
+        _refused = before
 
 
 @atexit.register

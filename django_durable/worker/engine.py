@@ -7,17 +7,20 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from datetime import timedelta
+from collections.abc import Callable, Collection
 from typing import Any
 from uuid import UUID
 
-from django_durable import conf, instrumentation
+from django_durable import conf, instrumentation, transports
 from django_durable.client import messaging
-from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.history import events
-from django_durable.store import clock, database, delivery, dispatch, flush, inbox, leases, tasks
+from django_durable.history.status import Status
+from django_durable.store import clock, database, delivery, dispatch, flush, leases, outside
+from django_durable.worker import offspring
 from django_durable.worker.alarms import Alarms
+from django_durable.worker.auditing import Auditor
+from django_durable.worker.beating import Beats
+from django_durable.worker.child_starts import ChildStarts
 from django_durable.worker.draining import Drainer
 from django_durable.worker.executors import Slots
 from django_durable.worker.flushing import Flusher
@@ -25,9 +28,14 @@ from django_durable.worker.holdings import Holdings
 from django_durable.worker.instances import InstanceCache
 from django_durable.worker.jobs import Finished, Job
 from django_durable.worker.loading import Loader
+from django_durable.worker.outside_ends import OutsideEnds
 from django_durable.worker.ownership import Draft, Input, OwnedRun
+from django_durable.worker.pace import Pace
 from django_durable.worker.parking import Parking
+from django_durable.worker.pausing import Pausing
+from django_durable.worker.releasing import Releaser
 from django_durable.worker.results import Results
+from django_durable.worker.serving import Serving
 from django_durable.worker.taking import Taking
 from django_durable.worker.watchdog import Watchdog
 
@@ -37,7 +45,6 @@ MAX_EVENTS = 1_000  # of one flush: larger ones make every run of this worker wa
 MAX_BYTES = 1_000_000
 MAX_RUNS = 256
 BUSY_PAUSES = (0.05, 2.0)  # seconds, with jitter, before a run whose row somebody holds is tried again
-LOCAL_SECONDS = 60.0  # after which a running local activity gets a task row, so that its run can be released
 LAG = 0.05  # seconds of lateness that are worth telling
 LONGEST_REST = 1.0
 RESTS_PER_LEASE = 9  # at least: the heartbeat takes an engine that makes no step for a third of the lease to hang
@@ -46,7 +53,7 @@ RESTS_PER_LEASE = 9  # at least: the heartbeat takes an engine that makes no ste
 class Engine:
     """``cycle`` by ``cycle``: collect, look, drain, flush, act, release.
 
-    Only its own thread may call it, but for ``report`` and ``wake``.
+    Only one thread may drive it; ``report`` and ``wake`` are for others.
     """
 
     def __init__(
@@ -56,10 +63,12 @@ class Engine:
         slots: Slots,
         watchdog: Watchdog,
         cache: InstanceCache,
-        queues: tuple[str, ...],
-        definitions: Mapping[str, WorkflowDefinition[..., Any]],
-        activities: tuple[tuple[str, bool], ...],
-        longest_poll: Callable[[], float],
+        serving: Serving,
+        pace: Pace,
+        linger: Callable[[], float],
+        on_tick: Callable[[], None],
+        on_parent_closed: Callable[[UUID], None] = lambda chain: None,
+        threaded: bool = False,
         stopped: Callable[[], bool],
         finished: deque[Finished],
     ) -> None:
@@ -75,24 +84,59 @@ class Engine:
         self._cache = cache
         self._finished = finished
         self._bell = threading.Event()
+        self._linger = linger
         self._stopped = stopped
+        self._on_tick = on_tick
         self._flusher = Flusher(worker, self.gives_up)
         self.results = Results(worker, self.holdings, slots)
         self._drainer = Drainer(worker, slots, watchdog)
-        loader = Loader(self._drainer, slots, cache, watchdog, definitions)
-        self._loader = loader
         self.parking = Parking(worker, self.holdings, slots, self._flusher)
+        self.beats = Beats(
+            worker, holdings=self.holdings, slots=slots, parking=self.parking, ring=self._bell.set, estimate=self.time
+        )
+        self._pausing = Pausing(
+            worker, holdings=self.holdings, flusher=self._flusher, parking=self.parking, lost=self._lose
+        )
+        loader = Loader(self._drainer, slots, cache, watchdog, serving, pause=self._pausing.add)
+        self._loader = loader
         self.taking = Taking(
             worker,
             holdings=self.holdings,
             slots=slots,
+            drainer=self._drainer,
             loader=loader,
             parking=self.parking,
             results=self.results,
-            queues=queues,
-            definitions=definitions,
-            activities=activities,
-            longest_poll=longest_poll,
+            serving=serving,
+            pace=pace,
+        )
+        self._releaser = Releaser(
+            worker,
+            holdings=self.holdings,
+            cache=cache,
+            taking=self.taking,
+            time=self.time,
+            linger=linger,
+            lost=self._lose,
+        )
+        self._outside = OutsideEnds(
+            worker,
+            holdings=self.holdings,
+            flusher=self._flusher,
+            ended=self._ended_outside,
+            lost=self._lose,
+            told=self._tell,
+        )
+        self._on_parent_closed = on_parent_closed
+        self._answered: deque[UUID] = deque()
+        self._child_starts = ChildStarts(worker, threaded=threaded, told=self.hear)
+        self.auditor = Auditor(
+            worker,
+            holdings=self.holdings,
+            slots=slots,
+            flusher=self._flusher,
+            parking=self.parking,
+            lost=self._lose,
         )
 
     def gives_up(self) -> bool:
@@ -107,6 +151,11 @@ class Engine:
         self._finished.append(finished)
         self._bell.set()
 
+    def hear(self, chain: UUID) -> None:
+        """There is a message for a run that is probably this worker's."""
+        self._answered.append(chain)
+        self._bell.set()
+
     def wake(self) -> None:
         """A transport tells that there may be something new."""
         self.taking.pace.hurry()
@@ -117,18 +166,38 @@ class Engine:
     def cycle(self) -> None:
         """Everything that can be done now, and at most a short rest before it."""
         self._rest()
+        self.step()
+
+    def step(self) -> bool:
+        """Everything that can be done now. False: there was nothing."""
         self.progress += 1
         self._watchdog.leave()
         database.forget_queries()
-        self._collect()
+        worked = self._collect()
         self._ring()
         if not self.draining and self.taking.is_due():
-            self._take()
+            worked |= self._take()
+        worked |= self._outside.write()
+        worked |= self._hear_answers()
+        worked |= self._pausing.write()
         batch = self._drain()
         if batch:
             self._flush(batch)
-        self._report()
-        self._release()
+        worked |= self.beats.write()
+        self.auditor.watch()
+        worked |= self._report()
+        worked |= self._releaser.release(draining=self.draining)
+        return worked or bool(batch)
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether something is left only because somebody else has its rows."""
+        waits = self._outside.waits or self._pausing.waits or self._starts_wait
+        return bool(self.holdings.ready or self.holdings.reports or waits)
+
+    @property
+    def _starts_wait(self) -> bool:
+        return not self._child_starts.threaded and self._child_starts.waits
 
     def is_idle(self) -> bool:
         """Whether nothing is owned, executed or still to be told."""
@@ -146,58 +215,112 @@ class Engine:
             instrumentation.send(instrumentation.engine_lagging, worker=self.worker, seconds=late)
 
     def _until_next(self) -> float:
-        if self._finished or any(run.busy_until <= time.monotonic() for run in self.holdings.ready.values()):
+        if (
+            self._finished
+            or self._answered
+            or any(run.busy_until <= time.monotonic() for run in self.holdings.ready.values())
+        ):
             return 0.0
         waits = [min(LONGEST_REST, conf.current().LEASE_SECONDS / RESTS_PER_LEASE)]
         if not self.draining:
             waits.append(self.taking.pace.until_next())
-        if self.holdings.ready or self.holdings.reports:
+        if self.is_held_up:
             waits.append(BUSY_PAUSES[0])
         if any(run.idle_since is not None for run in self.holdings.owned.values()):
-            waits.append(conf.current().LINGER_SECONDS / 2)
+            waits.append(self._linger() / 2)
         due = self.alarms.until_next(self.time.now()) if self.holdings.owned or self.holdings.jobs else None
-        return min(waits if due is None else [*waits, due])
+        beat = self.beats.until_next()
+        return min([*waits, *(wait for wait in (due, beat) if wait is not None)])
 
-    def _collect(self) -> None:
+    def _collect(self) -> bool:
+        collected = bool(self._finished)
         while self._finished:
             self.results.take(self._finished.popleft())
+        return collected
 
     def _ring(self) -> None:
         """Timers and deadlines that are due."""
-        for job in self.alarms.due_deadlines():
-            self.results.time_out(job)
+        for job, timeout in self.alarms.due_deadlines():
+            self.results.time_out(job, timeout)
         for run, sequence in self.alarms.due_timers(self.time.now()):
             if self.holdings.owned.get(run.claimed.chain_id) is run:
                 run.inputs.append(Input(events.TimerFired(timer=sequence)))
                 self.holdings.wake(run)
+        for run in self.alarms.due_ends(self.time.now()):
+            if self.holdings.owned.get(run.claimed.chain_id) is run:
+                self._outside.add(run, outside.time_out)
 
-    def _take(self) -> None:
-        """Claim what is due, and start tasks."""
+    def _take(self) -> bool:
+        """Claim what is due, and start tasks. False: nothing was."""
         seen = self.taking.take(self.time)
-        self._drainer.spilled_waits = bool(seen.tasks)
         for job in seen.jobs:
             self._start(job)
         for run in seen.runs:
             self.alarms.set_timer(run)
+            self.alarms.set_end(run)
+            if not run.draft.events:  # else its starts are not committed yet
+                self._start_children(run)
+        for run in seen.expired:
+            self._outside.add(run, outside.time_out)
+        for run in seen.cancelled:
+            self._outside.add(run, outside.cancel)
+        for run in seen.orphaned:
+            self._outside.add(run, outside.terminate)
+        for run in seen.paused:
+            self._pausing.add(run)
+        if seen.tick:
+            self._on_tick()
+        return bool(seen.runs or seen.jobs)
+
+    def _hear_answers(self) -> bool:
+        """Make starts that nobody else makes, and read what has been answered. False: there was nothing."""
+        made = not self._child_starts.threaded and self._child_starts.work()
+        chains = set()
+        while self._answered:
+            chains.add(self._answered.popleft())
+        self.taking.hear(chains)
+        return made or bool(chains)
+
+    def _start_children(self, run: OwnedRun) -> None:
+        """After the commit that holds the request."""
+        if run.instance.unstarted:
+            for start in offspring.starts_to_make(run):
+                self._child_starts.ask(start)
+
+    def _tell(self, chains: set[UUID], asked_to_end: Collection[UUID] = ()) -> None:
+        """Messages have been written for these: who has them is to read them, who sleeps is to wake up."""
+        self.taking.hear(chain for chain in chains if chain in self.holdings.owned)
+        others = {chain for chain in chains if chain not in self.holdings.owned}
+        messaging.hint_all(others.difference(asked_to_end))
+        messaging.hint_all(others.intersection(asked_to_end), holds=(dispatch.DELAYED,))
+
+    def _announce(self, result: flush.Result) -> None:
+        """Who has got messages in this flush, and which queues have new runs."""
+        self._tell(result.told, result.asked_to_end)
+        for queue in result.started:
+            transports.hint_work(queue)
+        if result.started:
+            self.wake()
 
     # Drain
 
     def _drain(self) -> list[OwnedRun]:
         """Drain ready runs in turn until everything is applied or the flush is full; returns what has changed."""
         now, monotonic = self.time.now(), time.monotonic()
-        turn = deque(run for run in self.holdings.ready.values() if run.busy_until <= monotonic)
+        ready = (run for run in self.holdings.ready.values() if not run.pauses or run.wants_write)
+        turn = deque(run for run in ready if run.busy_until <= monotonic)
         batch: dict[OwnedRun, None] = {}
         count = size = 0
         while turn and count < MAX_EVENTS and size < MAX_BYTES and (len(batch) < MAX_RUNS or turn[0] in batch):
             run = turn.popleft()
             before = len(run.draft.events), run.draft.size
-            if run.inputs and run.draft.ending is None and not self._apply(run, now):
+            if run.takes_inputs and not self._apply(run, now):
                 batch.pop(run, None)
                 continue
             batch[run] = None
             count += len(run.draft.events) - before[0]
             size += run.draft.size - before[1]
-            if run.inputs and run.draft.ending is None:
+            if run.takes_inputs and not run.must_be_replayed:
                 turn.append(run)
         for run in batch:
             if not run.wants_write:
@@ -207,6 +330,9 @@ class Engine:
         return [run for run in batch if run.wants_write]
 
     def _apply(self, run: OwnedRun, now: Any) -> bool:
+        if isinstance(run.inputs[0].event, events.RunTerminated):
+            self._outside.add(run, outside.terminate)
+            return False
         try:
             if run.stale and not run.draft.applied:
                 self._replay_again(run)
@@ -238,12 +364,14 @@ class Engine:
         result, refused = self._flusher.write([run.write() for run in group])
         if result.time is not None:
             self.time.update(result.time)
-        self.flushed += sum(len(run.draft.events) for run in group)
+        written = [run for run in group if result.verdicts.get(run.claimed.chain_id) is flush.Verdict.WRITTEN]
+        count = sum(len(run.draft.events) for run in written)
+        self.flushed += count
         instrumentation.send(
             instrumentation.flush_done,
             worker=self.worker,
-            runs=len(group),
-            events=sum(len(run.draft.events) for run in group),
+            runs=len(written),
+            events=count,
             seconds=time.monotonic() - started,
         )
         errors = {one.write.chain_id: one.error for one in refused}
@@ -252,36 +380,58 @@ class Engine:
                 self._trouble(run, errors[run.claimed.chain_id])
             else:
                 _VERDICTS[result.verdicts[run.claimed.chain_id]](self, run, result)
+        self._announce(result)
 
     def _written(self, run: OwnedRun, result: flush.Result) -> None:
         draft, run.draft = run.draft, Draft()
         run.side = []
+        run.begins = False
         run.progressed = run.progressed or bool(draft.events)
         if draft.ending is not None:
-            self._ended(run, draft)
+            self._ended(run, draft, draft.ending.status)
             return
         run.tries = 0
-        run.stale = conf.current().INSTANCE_CACHE_SIZE == 0
+        run.noted = run.instance.lingering()
+        run.stale = run.stale or conf.current().INSTANCE_CACHE_SIZE == 0
+        self._stop(run, {key for key, _ in draft.cancelled} | set(draft.stops))
         for job in draft.local:
             run.running[job.sequence] = job
             self._start(job)
+        self._start_children(run)
         self._after(run)
 
-    def _ended(self, run: OwnedRun, draft: Draft) -> None:
+    def _stop(self, run: OwnedRun, keys: set[str]) -> None:
+        """Tell attempts of this worker that their workflow has given them up."""
+        if keys:
+            for job in [job for job in self.holdings.jobs if job.key in keys and job.chain_id == run.claimed.chain_id]:
+                self._slots.give_up(job)
+
+    def _ended(self, run: OwnedRun, draft: Draft, status: Status | None) -> None:
+        """Nothing of the run stays here. ``status`` None: it goes on elsewhere, or was ended by somebody else."""
         for job in draft.local:
-            self._slots.give_back(is_async=job.definition.is_async)
+            self._slots.give_back(kind=job.definition.executor)
         for job in run.running.values():
-            self._slots.give_up(job)
+            if not job.is_abandoned:
+                self._slots.give_up(job)
         self.holdings.drop(run)
+        if status not in (None, Status.CONTINUED_AS_NEW) and (draft.ending is None or run.instance.had_children):
+            self._on_parent_closed(run.claimed.chain_id)
         run.instance.evict()
-        if draft.ending is not None:
+        if draft.ending is not None and draft.ending.follows is not None:
+            self.wake()  # the next run of the chain is due
+        if status is not None:
             instrumentation.send(
                 instrumentation.run_closed,
                 workflow_id=run.workflow_id,
                 run_id=run.claimed.run_id,
                 name=run.definition.name,
-                status=draft.ending.status,
+                status=status,
             )
+
+    def _ended_outside(self, run: OwnedRun, status: Status) -> None:
+        draft, run.draft = run.draft, Draft()
+        draft.ending = None  # it is another one
+        self._ended(run, draft, status)
 
     def _after(self, run: OwnedRun) -> None:
         """The run has nothing more to write: what does it wait for?"""
@@ -290,7 +440,7 @@ class Engine:
             self.parking.let_go_on(run)
         if not run.inputs:
             self.holdings.ready.pop(run.claimed.chain_id, None)
-            if not run.running:
+            if not run.running and not run.instance.unstarted:
                 run.idle_since = time.monotonic()
 
     def _busy(self, run: OwnedRun, result: flush.Result) -> None:
@@ -301,11 +451,11 @@ class Engine:
         draft, run.draft = run.draft, Draft()
         run.stale = True  # its instance has seen what was not written, whatever becomes of the next steps
         for job in draft.local:
-            self._slots.give_back(is_async=job.definition.is_async)
+            self._slots.give_back(kind=job.definition.executor)
         run.tries += 1
         self.parking.prepare_again(run, draft, result)
         if not self.parking.still_ours(run):
-            self._gone(run, result)
+            self._lose(run)
             return
         error = self._loader.reload(run)
         if error is not None:
@@ -320,10 +470,13 @@ class Engine:
         self.holdings.wake(run)
 
     def _gone(self, run: OwnedRun, result: flush.Result) -> None:
+        self._lose(run)
+
+    def _lose(self, run: OwnedRun) -> None:
         """Not ours any more: terminated, or taken over while this worker slept."""
         draft, run.draft = run.draft, Draft()
         run.side = []
-        self._ended(run, draft)
+        self._ended(run, draft, None)
         logger.info("Run %s of workflow %s is not this worker's any more.", run.claimed.run_id, run.workflow_id)
 
     def _trouble(self, run: OwnedRun, error: BaseException) -> None:
@@ -336,105 +489,35 @@ class Engine:
 
     def _start(self, job: Job) -> None:
         """Execute an attempt, after the commit that holds its event or its claim."""
-        job.started = time.monotonic()
-        limit = job.start_to_close
-        if limit is not None:
-            job.deadline = job.started + limit.total_seconds()
-            self.alarms.set_deadline(job)
+        job.started = job.beat_at = time.monotonic()
+        job.pulse = self.beats
+        if job.expires_at is not None:
+            job.expires = job.started + (job.expires_at - self.time.now()).total_seconds()
+        self.alarms.set_deadline(job)
         if self.draining:
             job.stopping = True
         self.holdings.jobs.add(job)
         self._slots.start(job)
 
-    def _report(self) -> None:
-        """Tell other owners the outcomes of their tasks, and give tasks back for another attempt."""
+    def _report(self) -> bool:
+        """Tell other owners the outcomes of their tasks, and give tasks back for another attempt. False: none was."""
         if not self.holdings.reports:
-            return
+            return False
         reports = list(self.holdings.reports.values())
         with leases.fenced(self.worker):
             busy, woken = delivery.deliver(reports)
         self.holdings.reports = {held: report for held, report in self.holdings.reports.items() if held in busy}
         for chain in woken:
             messaging.hint(chain)
+        return len(busy) < len(reports)
 
-    @property
-    def wants_audit(self) -> bool:
-        """Whether the database was away while something was written."""
-        return self._flusher.met_outage
-
-    def audit(self) -> None:
-        """Compare what the database says is ours with what we know.
-
-        Replies to claims and releases can be lost, and so can they themselves when the server crashes.
-        """
-        self._flusher.met_outage = False
-        with leases.fenced(self.worker):
-            owned, held = dispatch.owned(self.worker), tasks.held_by(self.worker)
-            strays = [chain for chain, epoch in owned.items() if not self._knows(chain, epoch)]
-            dispatch.give_up(self.worker, strays)
-            for task in held - self._held():
-                tasks.give_back(task)
-        self._hand_over_old(time.monotonic() - LOCAL_SECONDS)
-        for run in list(self.holdings.owned.values()):
-            if owned.get(run.claimed.chain_id) != run.claimed.epoch:
-                self._gone(run, flush.Result(verdicts={}))
-
-    def _hand_over_old(self, before: float) -> None:
-        """A local activity that lasts must not pin its run in this worker's memory."""
-        self.parking.hand_over(
-            [run for run in self.holdings.owned.values() if any(job.started < before for job in run.running.values())]
-        )
-
-    def _knows(self, chain: UUID, epoch: int) -> bool:
-        run = self.holdings.owned.get(chain)
-        return run is not None and run.claimed.epoch == epoch
-
-    def _held(self) -> set[tasks.Held]:
-        """Tasks that are executed here or whose outcome is still to be written."""
-        held = {job.held for job in self.holdings.jobs if job.held is not None} | set(self.holdings.reports)
-        for run in self.holdings.owned.values():
-            held |= {one.held for one in (*run.inputs, *run.draft.applied) if one.held is not None}
-        return held
-
-    # Release
-
-    def _release(self) -> None:
-        """Give back runs that have had nothing in flight for a while, then look whether a message came meanwhile."""
-        linger = 0.0 if self.draining or self.taking.wants_quiet else conf.current().LINGER_SECONDS
-        before = time.monotonic() - linger
-        idle = [run for run in self.holdings.owned.values() if run.idle_since is not None and run.idle_since <= before]
-        soon = self.time.now() + timedelta(seconds=linger)
-        idle = [run for run in idle if self.draining or not run.timer or run.timer[0] > soon]
-        if not idle:
-            return
-        with leases.fenced(self.worker, flushed=False):
-            released = dispatch.release(
-                self.worker,
-                [
-                    dispatch.Release(
-                        run.claimed.chain_id, run.claimed.epoch, run.timer[0] if run.timer else None, run.progressed
-                    )
-                    for run in idle
-                ],
-            )
-        owned = dispatch.owned(self.worker) if len(released) < len(idle) else {}
-        for run in idle:
-            if run.claimed.chain_id in released:
-                self.holdings.drop(run)
-                self._cache.keep(run.claimed, run.instance)
-            elif owned.get(run.claimed.chain_id) == run.claimed.epoch:
-                run.idle_since = time.monotonic()  # somebody is ending it: the next round knows
-            else:
-                self._gone(run, flush.Result(verdicts={}))
-        waiting = inbox.read(released)
-        if waiting and dispatch.make_due(list(waiting)):
-            self.taking.pace.hurry()
+    # Stopping
 
     def drain(self) -> None:
         """Stop taking, and hand over what is owned: running activities go on here as task rows."""
         self.draining = self._drainer.stopping = True
         for job in self.holdings.jobs:
-            job.stopping = True
+            self._slots.announce_stop(job)
         self.parking.hand_over(list(self.holdings.owned.values()))
         for run in self.holdings.owned.values():
             if not (run.inputs or run.wants_write or run.running or run.on_trial):
@@ -446,11 +529,12 @@ class Engine:
         for run in self.holdings.owned.values():
             run.instance.evict()
             for job in run.draft.local:
-                self._slots.give_back(is_async=job.definition.is_async)
+                self._slots.give_back(kind=job.definition.executor)
         for job in self.holdings.jobs:
             job.given_up = True
         self._cache.clear()
         self.alarms.clear()
+        self._child_starts.stop()
 
 
 _VERDICTS: dict[flush.Verdict, Callable[[Engine, OwnedRun, flush.Result], None]] = {

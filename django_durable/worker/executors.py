@@ -1,4 +1,4 @@
-"""Where activities run: threads for ``def``, one event loop for ``async def``. One small interface for both."""
+"""Where activities run: threads for ``def``, one event loop for ``async def``. Processes have their own module."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from django_durable.definitions import activity
+from django_durable.definitions.activity import ASYNC, EXECUTORS, PROCESS, THREAD
 from django_durable.store import database
 from django_durable.worker import attempts
 from django_durable.worker.jobs import Finished, Job
@@ -34,8 +36,42 @@ class Executor(Protocol):
     def give_up(self, job: Job) -> None:
         """Nobody waits for ``job`` any more: stop it where that is possible. It is still reported when it ends."""
 
+    def announce_stop(self, job: Job) -> None:
+        """``job.stopping`` is set now: let the activity see it."""
+
     def close(self) -> None:
         """Take no more jobs. Threads end once their job has ended."""
+
+
+class Runner(Protocol):
+    """What each thread of a ``ThreadExecutor`` does with its jobs."""
+
+    def begin(self) -> None:
+        """This thread is new."""
+
+    def refresh(self) -> None:
+        """It has had nothing to do for a moment."""
+
+    def execute(self, job: Job) -> Finished: ...
+
+    def rest(self) -> None:
+        """It has nothing to do for a while, or ends."""
+
+
+class Here:
+    """Jobs are executed in the thread itself."""
+
+    def begin(self) -> None:
+        attempts.watch_connections()
+
+    def refresh(self) -> None:
+        attempts.refresh_connections()
+
+    def execute(self, job: Job) -> Finished:
+        return attempts.execute(job)
+
+    def rest(self) -> None:
+        attempts.close_connections()
 
 
 class ThreadExecutor:
@@ -45,9 +81,13 @@ class ThreadExecutor:
     after job, and only while jobs wait for longer than a millisecond more threads join, each time twice as many.
     """
 
-    def __init__(self, capacity: int, done: Done) -> None:
+    def __init__(
+        self, capacity: int, done: Done, *, runner: Runner | None = None, name: str = "durable-activity"
+    ) -> None:
         self.capacity = capacity
+        self._name = name
         self._done = done
+        self._runner = runner or Here()
         self._jobs: deque[Job] = deque()
         self._lock = threading.Lock()
         self._threads = 0
@@ -66,12 +106,15 @@ class ThreadExecutor:
                 self._wake_one()
         if not self._waiting.is_set():
             if self._helper is None:
-                self._helper = threading.Thread(target=self._help, name="durable-activity-helper", daemon=True)
+                self._helper = threading.Thread(target=self._help, name=f"{self._name}-helper", daemon=True)
                 self._helper.start()
             self._waiting.set()
 
     def give_up(self, job: Job) -> None:
         job.given_up = True
+
+    def announce_stop(self, job: Job) -> None:
+        """It looks at the job itself."""
 
     def close(self) -> None:
         self._closed = True
@@ -86,7 +129,7 @@ class ThreadExecutor:
             self._tokens.put(None)
         elif self._threads < self.capacity:
             self._threads += 1
-            name = f"durable-activity-{self._threads}"
+            name = f"{self._name}-{self._threads}"
             threading.Thread(target=self._work, name=name, daemon=True).start()
         else:
             return False
@@ -94,22 +137,22 @@ class ThreadExecutor:
         return True
 
     def _work(self) -> None:
-        attempts.watch_connections()
+        self._runner.begin()
         rested, losses = time.monotonic(), database.losses()
         while not self._closed:
             job = self._next()
             if job is not None:
                 if time.monotonic() - rested > STALE_SECONDS or database.losses() != losses:
                     losses = database.losses()
-                    attempts.refresh_connections()
-                finished = attempts.execute(job)
+                    self._runner.refresh()
+                finished = self._runner.execute(job)
                 with self._lock:
                     self._seeking += 1
                 self._done(finished)
                 rested = time.monotonic()
             elif not self._sleep():
                 break
-        attempts.close_connections()
+        self._runner.rest()
 
     def _next(self) -> Job | None:
         """Take a job, or go to sleep: afterwards the thread seeks no more."""
@@ -126,7 +169,7 @@ class ThreadExecutor:
         try:
             self._tokens.get(timeout=IDLE_SECONDS)
         except queue.Empty:
-            attempts.close_connections()
+            self._runner.rest()
             self._tokens.get()
         return not self._closed
 
@@ -171,6 +214,9 @@ class AsyncExecutor:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._cancel, job)
 
+    def announce_stop(self, job: Job) -> None:
+        """It looks at the job itself."""
+
     def close(self) -> None:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
@@ -207,29 +253,34 @@ class AsyncExecutor:
 class Slots:
     """Which executor an activity needs, and how many slots are taken there."""
 
-    def __init__(self, threads: Executor, loop: Executor) -> None:
-        self._executors = {False: threads, True: loop}
-        self._taken = {False: 0, True: 0}
+    def __init__(self, *, threads: Executor, loop: Executor, processes: Executor) -> None:
+        self._executors: dict[activity.Executor, Executor] = {THREAD: threads, ASYNC: loop, PROCESS: processes}
+        self._taken: dict[activity.Executor, int] = dict.fromkeys(EXECUTORS, 0)
         self.lost = 0
 
-    def free(self, *, is_async: bool = False) -> int:
-        return self._executors[is_async].capacity - self._taken[is_async]
+    def free(self, *, kind: activity.Executor = THREAD) -> int:
+        return self._executors[kind].capacity - self._taken[kind]
 
-    def take(self, *, is_async: bool, share: float = 1.0) -> bool:
+    def take(self, *, kind: activity.Executor, share: float = 1.0) -> bool:
         """Reserve a slot if one is free within ``share`` of all. False: none is."""
-        if self._taken[is_async] >= int(self._executors[is_async].capacity * share):
+        if self._taken[kind] >= int(self._executors[kind].capacity * share):
             return False
-        self._taken[is_async] += 1
+        self._taken[kind] += 1
         return True
 
-    def give_back(self, *, is_async: bool) -> None:
-        self._taken[is_async] -= 1
+    def give_back(self, *, kind: activity.Executor) -> None:
+        self._taken[kind] -= 1
 
     def start(self, job: Job) -> None:
-        self._executors[job.definition.is_async].submit(job)
+        self._executors[job.definition.executor].submit(job)
 
     def give_up(self, job: Job) -> None:
-        self._executors[job.definition.is_async].give_up(job)
+        self._executors[job.definition.executor].give_up(job)
+
+    def announce_stop(self, job: Job) -> None:
+        """The worker drains: the activity may want to know."""
+        job.stopping = True
+        self._executors[job.definition.executor].announce_stop(job)
 
     def taken(self) -> int:
         return sum(self._taken.values())
@@ -238,8 +289,8 @@ class Slots:
         return sum(executor.capacity for executor in self._executors.values())
 
     def thread_capacity(self) -> int:
-        return self._executors[False].capacity
+        return self._executors[THREAD].capacity
 
     def close(self) -> None:
-        for executor in self._executors.values():
+        for executor in set(self._executors.values()):
             executor.close()

@@ -11,6 +11,7 @@ from django.db import DatabaseError, IntegrityError, InterfaceError
 
 from django_durable.store import database, flush
 from django_durable.store.flush import Result, RunWrite, Verdict
+from django_durable.worker.patience import Patience
 
 T = TypeVar("T")
 
@@ -60,6 +61,7 @@ class Flusher:
 
         Raises conflicts and whatever is no outage, or ``Stopped`` when told to stop during one.
         """
+        patience = Patience(self._stopped)
         while True:
             try:
                 return action()
@@ -71,6 +73,7 @@ class Flusher:
                 database.discard()
                 if not database.wait_until_usable(self._stopped):
                     raise Stopped from error
+                patience.rest()
 
     def _one_by_one(self, writes: Sequence[RunWrite]) -> tuple[Result, list[RunRefused]]:
         """Find the runs that the batch failed for; the others must not suffer."""
@@ -95,6 +98,7 @@ class Flusher:
 
     def _attempt(self, writes: Sequence[RunWrite], *, cautious: bool) -> Result:
         """One flush; through an outage if need be. Raises conflicts and what is a property of some run."""
+        patience = Patience(self._stopped)
         while True:
             note = Result(verdicts={})
             try:
@@ -107,6 +111,7 @@ class Flusher:
                 self.met_outage = cautious = True
                 if self._was_committed(note, writes):
                     return note
+                patience.rest()
 
     def _was_committed(self, note: Result, writes: Sequence[RunWrite]) -> bool:
         """What became of a transaction whose end we did not hear: wait until it has one, then look."""

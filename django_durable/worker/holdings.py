@@ -26,7 +26,8 @@ class Holdings:
     def wake(self, run: OwnedRun) -> None:
         """The run has something to drain or to write."""
         run.idle_since = None
-        self.ready[run.claimed.chain_id] = run
+        if not run.ends_outside:
+            self.ready[run.claimed.chain_id] = run
 
     def drop(self, run: OwnedRun) -> None:
         """The run is not ours any more."""

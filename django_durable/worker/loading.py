@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
-from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.drain import Drain
 from django_durable.engine.info import RunInfo
 from django_durable.engine.instance import Instance
 from django_durable.engine.pending import Pending
-from django_durable.history import events
+from django_durable.history import events, messages
 from django_durable.history.failures import Failure
 from django_durable.payloads import payload
 from django_durable.store import dispatch, history, inbox, leases, outcomes, tasks
@@ -20,6 +19,7 @@ from django_durable.worker.draining import Drainer
 from django_durable.worker.executors import Slots
 from django_durable.worker.instances import InstanceCache
 from django_durable.worker.ownership import Input, OwnedRun
+from django_durable.worker.serving import Serving
 from django_durable.worker.watchdog import Watchdog
 
 
@@ -40,13 +40,17 @@ class Loader:
         slots: Slots,
         cache: InstanceCache,
         watchdog: Watchdog,
-        definitions: Mapping[str, WorkflowDefinition[..., Any]],
+        serving: Serving,
+        *,
+        pause: Callable[[OwnedRun], None],
     ) -> None:
+        """``pause`` is told of runs that have a message which says that they are to rest."""
         self._drainer = drainer
         self._slots = slots
         self._cache = cache
         self._watchdog = watchdog
-        self._definitions = definitions
+        self._serving = serving
+        self._pause = pause
 
     def load(self, claims: Sequence[dispatch.Claimed]) -> list[Loaded]:
         """Owned runs with live instances, their waiting messages among their inputs."""
@@ -67,24 +71,39 @@ class Loader:
         """Nobody will ever know these: the database went away while they were loaded."""
         for run in owned:
             for job in run.draft.local:
-                self._slots.give_back(is_async=job.definition.is_async)
+                self._slots.give_back(kind=job.definition.executor)
             run.instance.evict()
 
     def untouched(self, claims: Sequence[dispatch.Claimed]) -> list[OwnedRun]:
         """Owned runs whose code does not run."""
         return [self._new_run(claimed) for claimed in claims]
 
+    def asked_to_end(self, held: Sequence[dispatch.Claimed]) -> tuple[list[dispatch.Claimed], list[dispatch.Claimed]]:
+        """Held runs that end without their code: those whose parent has ended, and those cancelled while delayed."""
+        waiting = inbox.read([claimed.chain_id for claimed in held])
+        kinds = {chain: {type(one.message) for one in found} for chain, found in waiting.items()}
+        orphaned = [one for one in held if messages.Terminate in kinds.get(one.chain_id, ())]
+        cancelled = [
+            one
+            for one in held
+            if one.hold == dispatch.DELAYED and messages.Cancel in kinds.get(one.chain_id, ()) and one not in orphaned
+        ]
+        return orphaned, cancelled
+
     def reload(self, run: OwnedRun) -> BaseException | None:
         """Replace the run's instance by a replay of what is committed. The inputs stay."""
         run.instance.evict()
         run.instance = self._new_instance(run.claimed)
-        return self._replay(run, history.read([run.claimed.run_id])[run.claimed.run_id]).error
+        return self._replay(run, history.read_lazily([run.claimed.run_id]).get(run.claimed.run_id, ())).error
 
     def _new_run(self, claimed: dispatch.Claimed, instance: Instance | None = None) -> OwnedRun:
-        return OwnedRun(claimed, self._definitions[claimed.definition], instance or self._new_instance(claimed))
+        definition = self._serving.definitions[claimed.definition]
+        run = OwnedRun(claimed, definition, instance or self._new_instance(claimed))
+        run.noted = run.instance.lingering()
+        return run
 
     def _new_instance(self, claimed: dispatch.Claimed) -> Instance:
-        definition = self._definitions[claimed.definition]
+        definition = self._serving.definitions[claimed.definition]
         info = RunInfo(
             workflow_id=claimed.workflow_id,
             run_id=claimed.run_id,
@@ -97,24 +116,21 @@ class Loader:
     def _replay_all(self, fresh: Sequence[OwnedRun]) -> dict[UUID, Loaded]:
         if not fresh:
             return {}
-        histories = history.read([run.claimed.run_id for run in fresh])
-        return {run.claimed.chain_id: self._replay(run, histories[run.claimed.run_id]) for run in fresh}
+        histories = history.read_lazily([run.claimed.run_id for run in fresh])
+        return {run.claimed.chain_id: self._replay(run, histories.get(run.claimed.run_id, ())) for run in fresh}
 
-    def _replay(self, run: OwnedRun, recorded: Sequence[events.Recorded]) -> Loaded:
+    def _replay(self, run: OwnedRun, recorded: Iterable[events.Recorded]) -> Loaded:
         try:
+            readable = list(recorded)
             with self._watchdog.watching(run):
-                first: Drain | None = run.instance.replay(self._touching(recorded))
+                first: Drain | None = run.instance.replay(readable, touch=self._watchdog.touch)
+            run.noted = run.instance.lingering() if first is None else None
             if first is not None:
                 self._drainer.record(run, first)
         except BaseException as error:
             self._watchdog.leave()
             return Loaded(run, error, self._watchdog.where)
         return Loaded(run)
-
-    def _touching(self, recorded: Iterable[events.Recorded]) -> Iterator[events.Recorded]:
-        for one in recorded:
-            self._watchdog.touch()
-            yield one
 
     # What was in flight
 
@@ -154,16 +170,17 @@ class Loader:
     def _run_again(self, run: OwnedRun, pending: Pending, *, died: bool) -> None:
         """An activity that was started, or was about to be, and left no trace."""
         command = pending.command
-        if not died:
-            if self._slots.take(is_async=command.definition.is_async):
-                run.draft.local.append(self._drainer.new_job(run, command))
+        job = self._drainer.new_job(run, command, pending.scheduled_at)
+        if pending.stopping:
+            run.inputs.append(Input(draining.outcome_event(command.sequence, messages.stopped(command.key))))
+        elif not died:
+            if self._slots.take(kind=command.definition.executor):
+                run.draft.local.append(job)
             else:
-                job = self._drainer.new_job(run, command)
                 run.side.append(draining.unstarted_task(job, run.claimed.queue))
         elif command.definition.options.at_most_once:
             run.inputs.append(_interrupted(pending))
         else:
-            job = self._drainer.new_job(run, command)
             run.side.append(draining.unstarted_task(job, run.claimed.queue, interruptions=1))
 
     def read_inbox(self, owned: Sequence[OwnedRun]) -> None:
@@ -171,9 +188,14 @@ class Loader:
         waiting = inbox.read([run.claimed.chain_id for run in owned])
         for run in owned:
             for one in waiting.get(run.claimed.chain_id, ()):
-                if one.id not in run.messages:
-                    run.messages.add(one.id)
-                    run.inputs.append(draining.input_of(run, one))
+                if one.id in run.messages:
+                    continue
+                run.messages.add(one.id)
+                following = draining.input_of(run, one)
+                if following is None:
+                    self._pause(run)
+                else:
+                    run.inputs.append(following)
 
 
 def _is_outcome(event: events.Event) -> bool:

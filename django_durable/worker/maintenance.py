@@ -5,23 +5,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import UUID
 
-import msgspec
 from django.db import DatabaseError, InterfaceError
 
 from django_durable import conf, instrumentation
-from django_durable.client import messaging
+from django_durable.client import messaging, scheduling
+from django_durable.definitions.registry import registry
 from django_durable.definitions.workflow import WorkflowDefinition
-from django_durable.exceptions import UnknownDefinition
-from django_durable.history import messages
+from django_durable.exceptions import DurableError, UnknownDefinition
+from django_durable.history import vocabulary
 from django_durable.history.failures import Failure
 from django_durable.models import ActivityTask
-from django_durable.payloads import payload
-from django_durable.store import database, delivery, dispatch, leases, recovery, tasks
-from django_durable.worker import attempts, task_rows
-from django_durable.worker.jobs import Job
+from django_durable.store import database, delivery, dispatch, leases, paused_workflows, recovery, tasks, updates
+from django_durable.worker import overdue, task_rows, ticking
 
 logger = logging.getLogger("django_durable.worker")
 
@@ -46,6 +46,8 @@ class Maintenance:
         self._wake = wake
         self._asked = threading.Event()
         self._stopped = False
+        self._declared = False
+        self._parents: deque[UUID] = deque()  # that have ended: their children are to be told
         self._slow_at = 0.0
         self._thread = threading.Thread(target=self._run, name="durable-maintenance", daemon=True)
 
@@ -60,11 +62,17 @@ class Maintenance:
         """There is something to sweep."""
         self._asked.set()
 
+    def close_children_of(self, chain: UUID) -> None:
+        """A parent has ended: do with its children as their options say. Called from any thread."""
+        self._parents.append(chain)
+        self._asked.set()
+
     def _run(self) -> None:
         database.own_connection()
         while not self._stopped:
             try:
-                self._sweep()
+                self._declare()
+                self.sweep()
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("A sweep was interrupted and will be repeated: %s", error)
                 database.discard()
@@ -75,7 +83,19 @@ class Maintenance:
             self._asked.clear()
         database.discard()
 
-    def _sweep(self) -> None:
+    def _declare(self) -> None:
+        """Once, and again if the database failed: write the schedules that code declares."""
+        if self._declared:
+            return
+        for schedule in registry.schedules():
+            try:
+                scheduling.declare(schedule)
+            except DurableError as error:  # what is wrong with one must not stop the others, nor the sweep
+                logger.error("Schedule %s cannot be declared: %s", schedule.name, error)
+        self._declared = True
+
+    def sweep(self, *, thoroughly: bool = False) -> None:
+        """One round of everything that is due; ``thoroughly``: also of what is never urgent."""
         worker = self._worker()
         if worker is None:
             return
@@ -83,21 +103,33 @@ class Maintenance:
             for dead in leases.declare_dead(by=worker):
                 logger.warning("Worker %s is declared dead: its lease has expired.", dead)
                 instrumentation.send(instrumentation.worker_died, worker=dead, by=worker)
+        ticked = ticking.tick({one.name for one in self._definitions.values()})
         recovered = recover()
-        recovered += fail_overdue()
-        if time.monotonic() >= self._slow_at:
+        recovered += overdue.sweep()
+        if thoroughly or time.monotonic() >= self._slow_at:
             self._slow_at = time.monotonic() + SLOW_SECONDS
             self._slow_round()
-        if recovered:
+        closed = self._close_children()
+        if recovered or ticked or closed:
             self._wake()
 
+    def _close_children(self) -> int:
+        parents = {self._parents.popleft() for _ in range(len(self._parents))}
+        return messaging.close_children(parents) if parents else 0
+
     def _slow_round(self) -> None:
-        for definition, count in dispatch.postpone_unknown(leases.registered_definitions()):
+        for definition, count in dispatch.postpone_unknown(
+            leases.registered_definitions(), paused=paused_workflows.names()
+        ):
             logger.warning("%d runs are due, but no live worker has the workflow %s.", count, definition)
-        for key, definition_ in self._definitions.items():
-            while dispatch.offer_blocked(key, definition_.fingerprint) and not self._stopped:
+        for key in dispatch.blocked_definitions() & self._definitions.keys():
+            known = (self._definitions[key].fingerprint, vocabulary.current())
+            while dispatch.offer_blocked(key, known) and not self._stopped:
                 self._wake()
+        if messaging.close_children():
+            self._wake()
         recovery.forget_old_workers()
+        updates.prune()
 
 
 def recover() -> int:
@@ -148,58 +180,4 @@ def _interrupted(task: ActivityTask) -> delivery.Report:
         message=f"The processes that ran this activity died ({task.interruptions + 1} times).",
         non_retryable=True,
     )
-    return _report(task, failure, interrupted=True)
-
-
-def fail_overdue() -> int:
-    """End attempts whose deadline has passed, whoever holds them; returns how many there were."""
-    with database.sweeping():
-        overdue = tasks.overdue()
-        reports = [_timed_out(task) for task in overdue]
-        _, woken = delivery.deliver([report for report in reports if report is not None])
-    for chain in woken:
-        messaging.hint(chain)
-    return len(overdue)
-
-
-def _timed_out(task: ActivityTask) -> delivery.Report | None:
-    error = TimeoutError(f"Activity {task.name} took longer than its start_to_close of {task.start_to_close}.")
-    failure = Failure(type="TimeoutError", message=str(error))
-    try:
-        definition = task_rows.load_options(task.name, task.options)
-    except UnknownDefinition:
-        return None
-    job = Job(
-        definition=definition,
-        input=payload.NULL,
-        chain_id=task.chain_id,
-        run_id=task.run_id,
-        workflow_id=task.workflow_id,
-        sequence=task.scheduled,
-        key=task.key,
-        worker=task.worker or 0,
-        attempt=task.attempt,
-        interruptions=task.interruptions,
-    )
-    delay = attempts.retry_delay(job, error)
-    if delay is None:
-        return _report(task, failure, timeout="start_to_close")
-    return delivery.Report(held=_held(task), delay=delay, failure=msgspec.json.encode(failure).decode())
-
-
-def _report(task: ActivityTask, failure: Failure, **ending: Any) -> delivery.Report:
-    outcome = messages.ActivityResult(
-        key=task.key, failure=failure, attempts=task.attempt - task.interruptions, **ending
-    )
-    return delivery.Report(held=_held(task), outcome=outcome, settles=_is_atomic(task))
-
-
-def _held(task: ActivityTask) -> tasks.Held:
-    return tasks.Held(task.chain_id, task.key, task.worker or 0, task.attempt)
-
-
-def _is_atomic(task: ActivityTask) -> bool:
-    try:
-        return task_rows.load_options(task.name, task.options).options.atomic
-    except UnknownDefinition:
-        return True
+    return overdue.report(task, failure, interrupted=True)

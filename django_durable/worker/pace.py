@@ -9,6 +9,7 @@ from collections.abc import Callable
 SHORTEST = 0.01  # seconds between two looks while there is work, if nobody tells of more
 SHORTEST_SHARE = 1 / 60  # of the longest pause: where hints are heard, a look in between only delays results
 MESSAGES_PATIENCE = 0.25  # seconds that the search through all inboxes may be put off while there is other work
+PAUSED_SECONDS = 0.8  # between two looks at which workflows are paused
 MESSAGES_BACKOFF = 20  # the inbox is searched at most this many times its own duration apart
 
 
@@ -20,6 +21,7 @@ class Pace:
         self._pause = 0.0  # after the last look that found nothing; 0: there is work
         self._next = 0.0
         self._messages = 0.0
+        self._paused = 0.0
         self._searched = 0.0
         self._hints = 0
         self._began = 0.0, 0
@@ -31,6 +33,10 @@ class Pace:
         """Whether the search through all inboxes has paid for its last duration; a hint is followed up first."""
         now = time.monotonic()
         return now >= self._messages and (not self.expects_work() or now - self._searched >= MESSAGES_PATIENCE)
+
+    def wants_paused(self) -> bool:
+        """Whether to read anew which workflows are paused."""
+        return time.monotonic() >= self._paused
 
     def until_next(self) -> float:
         return max(0.0, self._next - time.monotonic())
@@ -49,9 +55,11 @@ class Pace:
         """A look begins."""
         self._began = time.monotonic(), self._hints
 
-    def looked(self, *, found: bool, searched: bool, until_due: float | None) -> None:
+    def looked(self, *, found: bool, searched: bool, until_due: float | None, read_paused: bool = False) -> None:
         """The look is over. ``searched``: all inboxes too; ``until_due``: seconds until the next sleeper wakes up."""
         now, (began, hints) = time.monotonic(), self._began
+        if read_paused:
+            self._paused = began + PAUSED_SECONDS
         if searched:
             self._searched = now
             self._messages = now + (now - began) * MESSAGES_BACKOFF
@@ -67,3 +75,22 @@ class Pace:
             self._pause, self._next = 0.0, 0.0
         elif until_due is not None:
             self._next = min(self._next, now + max(until_due, 0.0))
+
+
+class NoPause(Pace):
+    """For an engine that somebody drives by hand: every look is due, and searches everything."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: 0.0)
+
+    def is_due(self) -> bool:
+        return True
+
+    def wants_messages(self) -> bool:
+        return True
+
+    def wants_paused(self) -> bool:
+        return True
+
+    def expects_work(self) -> bool:
+        return False

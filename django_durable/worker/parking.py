@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from functools import partial
 
 from django_durable import instrumentation
 from django_durable.exceptions import NonDeterminismError, WorkflowStuck, WorkflowSuspended
-from django_durable.history import blocking, events, messages
+from django_durable.history import blocking, events, messages, vocabulary
 from django_durable.history.blocking import Block
+from django_durable.history.codec import UnreadableEvent
 from django_durable.payloads import payload
-from django_durable.store import delivery, dispatch, flush, inbox, leases, runs, tasks
+from django_durable.store import delivery, dispatch, flush, holds, inbox, leases, runs, tasks
 from django_durable.worker import task_rows
 from django_durable.worker.executors import Slots
 from django_durable.worker.flushing import Flusher
 from django_durable.worker.holdings import Holdings
+from django_durable.worker.jobs import Job
 from django_durable.worker.ownership import Draft, Input, OwnedRun
 
 logger = logging.getLogger("django_durable.worker")
@@ -47,6 +50,8 @@ class Parking:
             self._park(run, blocking.nondeterminism(error))
         elif isinstance(error, WorkflowStuck):
             self._park(run, blocking.stuck(where))
+        elif isinstance(error, UnreadableEvent):
+            self._park(run, blocking.unreadable(error), blocked_by=vocabulary.current())
         else:
             logger.error("The engine cannot go on with %r.", run, exc_info=error)
             self._park(run, blocking.failure(error))
@@ -65,16 +70,18 @@ class Parking:
 
     def _take_hold_off(self, run: OwnedRun) -> None:
         with leases.fenced(self._worker):
-            dispatch.unhold(self._worker, run.claimed.chain_id)
-            runs.set_going(run.claimed.run_id)
+            if dispatch.unblock(self._worker, run.claimed.chain_id):
+                runs.set_going(run.claimed.run_id)
 
-    def _park(self, run: OwnedRun, block: Block, *, recoveries: int = 0) -> None:
+    def _park(self, run: OwnedRun, block: Block, *, recoveries: int = 0, blocked_by: str = "") -> None:
         kept_inputs = [*run.draft.applied, *run.inputs]
         self._drop_draft(run)
-        self._spill_in_place(run)
-        kept = self._flusher.persist(partial(self._write_block, run, block, kept_inputs, recoveries))
+        self.spill_in_place(run)
+        kept = self._flusher.persist(partial(self._write_block, run, block, kept_inputs, recoveries, blocked_by))
         self._holdings.drop(run)
         run.instance.evict()
+        if kept is None:
+            return
         instrumentation.send(
             instrumentation.run_blocked,
             workflow_id=run.workflow_id,
@@ -83,20 +90,25 @@ class Parking:
             block=kept,
         )
 
-    def _write_block(self, run: OwnedRun, block: Block, inputs: Sequence[Input], recoveries: int) -> Block:
+    def _write_block(
+        self, run: OwnedRun, block: Block, inputs: Sequence[Input], recoveries: int, blocked_by: str
+    ) -> Block | None:
+        """None: the run is paused, and what is wrong with it shows when it goes on."""
         with leases.fenced(self._worker):
-            self._keep_outcomes(run, inputs)
+            self.keep_outcomes(run, inputs)
+            if holds.settle(self._worker, run.claimed) is holds.Fate.PAUSED:
+                return None
             kept = runs.set_blocked(run.claimed.run_id, block)
             dispatch.park(
                 self._worker,
                 run.claimed.chain_id,
-                blocked_by=run.definition.fingerprint,
+                blocked_by=blocked_by or run.definition.fingerprint,
                 delay=min(FIRST_PAUSE * 2 ** min(kept.times - 1, 12), LONGEST_PAUSE),
                 recoveries=recoveries,
             )
         return kept
 
-    def _keep_outcomes(self, run: OwnedRun, inputs: Sequence[Input]) -> None:
+    def keep_outcomes(self, run: OwnedRun, inputs: Sequence[Input]) -> None:
         """Outcomes that only this process knows become messages, so that nothing is executed again."""
         known = []
         for one in inputs:
@@ -115,7 +127,9 @@ class Parking:
 
     def prepare_again(self, run: OwnedRun, draft: Draft, result: flush.Result) -> None:
         """Put a refused draft's inputs back before those that wait, corrected by what was in the way."""
-        kept = [one for one in draft.applied if one.held not in result.lost]
+        if draft.answers:
+            run.inputs = deque(one for one in run.inputs if one not in draft.answers)
+        kept = [one for one in draft.applied if one not in draft.answers and one.held not in result.lost]
         run.inputs.extendleft(reversed([_corrected(run, one, result) for one in kept]))
         for (chain, key), outcome in result.succeeded.items():
             if chain == run.claimed.chain_id and not any(_key_of(run, one) == key for one in run.inputs):
@@ -149,14 +163,15 @@ class Parking:
         """Turn running local activities into task rows that this worker holds, so that their runs can be released."""
         moving = [run for run in owned if run.running]
         for run in moving:
-            self._spill_in_place(run)
+            self.spill_in_place(run)
             if not run.inputs and not run.wants_write:
                 run.idle_since = run.idle_since or 0.0
 
-    def _spill_in_place(self, run: OwnedRun) -> None:
-        jobs = [job for job in run.running.values() if job.held is None]
+    def spill_in_place(self, run: OwnedRun, some: Collection[Job] | None = None) -> bool:
+        """Give running local activities, all or ``some`` of them, task rows that this worker holds. False: busy."""
+        jobs = [job for job in run.running.values() if job.held is None and (some is None or job in some)]
         if not jobs and not run.side:
-            return
+            return True
         new = [task_rows.task_of(job, queue=run.claimed.queue, in_place=True) for job in jobs]
         result, refused = self._flusher.write(
             [
@@ -169,15 +184,18 @@ class Parking:
             ]
         )
         if refused or result.verdicts.get(run.claimed.chain_id) is not flush.Verdict.WRITTEN:
-            return
+            return False
         run.side = []
         for job in jobs:
             job.held = tasks.Held(job.chain_id, job.key, job.worker, job.attempt)
-        run.running.clear()
+            del run.running[job.sequence]
+        if not run.running and not run.inputs and not run.wants_write and run.idle_since is None:
+            run.idle_since = time.monotonic()
+        return True
 
     def _drop_draft(self, run: OwnedRun) -> None:
         for job in run.draft.local:
-            self._slots.give_back(is_async=job.definition.is_async)
+            self._slots.give_back(kind=job.definition.executor)
         run.draft = Draft()
         run.inputs.clear()
 
@@ -189,13 +207,14 @@ def _outcome_message(run: OwnedRun, one: Input) -> messages.ActivityResult | Non
         return None
     key = _key_of(run, one)
     if isinstance(event, events.ActivityCompleted):
-        return messages.ActivityResult(key=key, result=event.result, attempts=event.attempts)
+        return messages.ActivityResult(key=key, result=event.result, attempts=event.attempts, looks=one.looks)
     return messages.ActivityResult(
         key=key,
         failure=event.failure,
         attempts=event.attempts,
         timeout=event.timeout,
         interrupted=event.interrupted,
+        looks=one.looks,
     )
 
 

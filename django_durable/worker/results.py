@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 import msgspec
 
 from django_durable import instrumentation
+from django_durable.definitions.activity import THREAD
 from django_durable.history import messages
-from django_durable.history.failures import Failure
+from django_durable.payloads import payload
 from django_durable.store import delivery
-from django_durable.worker import attempts, draining, task_rows
+from django_durable.worker import attempts, draining, task_rows, timeouts
 from django_durable.worker.executors import Slots
 from django_durable.worker.holdings import Holdings
 from django_durable.worker.jobs import Finished, Job
@@ -31,30 +33,22 @@ class Results:
         job = finished.job
         self.count += 1
         self._holdings.jobs.discard(job)
-        self._slots.give_back(is_async=job.definition.is_async)
+        self._slots.give_back(kind=job.definition.executor)
         if job.timed_out:
-            self._slots.lost -= 0 if job.definition.is_async else 1
+            self._slots.lost -= int(job.definition.executor == THREAD)
         elif job.worker == self._worker:  # else it was begun under an id that has been declared dead
             self.conclude(finished)
 
-    def time_out(self, job: Job) -> None:
-        """An attempt has passed its start_to_close. A thread cannot be stopped: its slot stays taken until it ends."""
+    def time_out(self, job: Job, timeout: str) -> None:
+        """An attempt has passed a time limit. A thread cannot be stopped: its slot stays taken until it ends."""
         if job not in self._holdings.jobs or job.timed_out:
             return
         job.timed_out = True
-        self._slots.lost += 0 if job.definition.is_async else 1
+        self._slots.lost += int(job.definition.executor == THREAD)
         self._slots.give_up(job)
-        error = TimeoutError(
-            f"Activity {job.definition.name} took longer than its start_to_close of {job.start_to_close}."
-        )
-        self.conclude(
-            Finished(
-                job=job,
-                failure=Failure(type="TimeoutError", message=str(error)),
-                retry_after=attempts.retry_delay(job, error),
-                timeout="start_to_close",
-            )
-        )
+        failure = timeouts.failure(job.definition.name, timeout, timeouts.limit_of(job.definition, timeout))
+        delay = None if timeout == timeouts.LAST else attempts.retry_delay(job, TimeoutError(failure.message))
+        self.conclude(Finished(job=job, failure=failure, retry_after=delay, timeout=timeout))
 
     def conclude(self, finished: Finished) -> None:
         """Hand an outcome to whoever waits for it."""
@@ -63,13 +57,23 @@ class Results:
         if run is not None:
             run.running.pop(job.sequence, None)
             self._holdings.wake(run)
-        if finished.lost:
+        if finished.lost and not job.given_up:
             return
+        if finished.lost:  # it was given up before it began, or killed: whoever waits for that must hear of it
+            finished = attempts.cancelled(job)
+        if finished.later:
+            if job.held is not None:
+                self._holdings.reports[job.held] = delivery.Report(held=job.held, later=True)
+            return
+        if finished.retry_after is not None and _comes_too_late(job, finished.retry_after):
+            finished = _out_of_time(finished)
         if finished.retry_after is not None:
             self._again(finished, run, finished.retry_after)
         elif run is not None and job.sequence in run.instance.activities:
             event = draining.outcome_event(job.sequence, message_of(finished))
-            run.inputs.append(Input(event, held=job.held, settles=job.key if settles(finished) else None))
+            run.inputs.append(
+                Input(event, held=job.held, settles=job.key if settles(finished) else None, looks=job.looks)
+            )
         elif job.held is not None:
             self._holdings.reports[job.held] = delivery.Report(
                 held=job.held, outcome=message_of(finished), settles=settles(finished)
@@ -88,9 +92,26 @@ class Results:
             delay=delay,
         )
         if job.held is not None:
-            self._holdings.reports[job.held] = delivery.Report(held=job.held, delay=delay, failure=failure)
+            self._holdings.reports[job.held] = delivery.Report(
+                held=job.held,
+                delay=delay,
+                failure=failure,
+                details=payload.dump(job.details) if job.details is not None else None,
+            )
         elif run is not None and job.sequence in run.instance.activities:
             run.side.append(task_rows.task_of(job, queue=run.claimed.queue, delay=delay, failure=failure))
+
+
+def _comes_too_late(job: Job, delay: timedelta) -> bool:
+    """Whether another attempt would only begin when schedule_to_close has passed."""
+    return job.expires is not None and time.monotonic() + delay.total_seconds() >= job.expires
+
+
+def _out_of_time(finished: Finished) -> Finished:
+    job = finished.job
+    limit = timeouts.limit_of(job.definition, timeouts.LAST)
+    failure = timeouts.failure(job.definition.name, timeouts.LAST, limit, cause=finished.failure)
+    return Finished(job=job, failure=failure, timeout=timeouts.LAST)
 
 
 def message_of(finished: Finished) -> messages.ActivityResult:
@@ -101,6 +122,8 @@ def message_of(finished: Finished) -> messages.ActivityResult:
         failure=finished.failure,
         attempts=finished.job.failures,
         timeout=finished.timeout,
+        looks=finished.job.looks,
+        interrupted=finished.interrupted,
     )
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
-from django_durable.definitions.workflow import WorkflowDefinition
+from django_durable.definitions.activity import EXECUTORS
 from django_durable.payloads import payload
 from django_durable.store import clock, dispatch, levels, look, outcomes, tasks
-from django_durable.worker import task_rows
+from django_durable.worker import attempts, task_rows
+from django_durable.worker.draining import Drainer
 from django_durable.worker.executors import Slots
 from django_durable.worker.holdings import Holdings
 from django_durable.worker.jobs import Finished, Job
@@ -20,6 +20,7 @@ from django_durable.worker.ownership import OwnedRun
 from django_durable.worker.pace import Pace
 from django_durable.worker.parking import Parking
 from django_durable.worker.results import Results
+from django_durable.worker.serving import Serving
 
 MOST_RUNS = 256  # in one claim
 SPARE_RUNS = 16  # claimed although no slot is free, when the slots are taken by attempts that last
@@ -35,8 +36,12 @@ class Taken:
     """What one look has brought: runs that are loaded and ready, jobs to start at once."""
 
     runs: list[OwnedRun] = field(default_factory=list)
+    expired: list[OwnedRun] = field(default_factory=list)  # their deadline has passed: their code does not run
+    cancelled: list[OwnedRun] = field(default_factory=list)  # before they began
+    orphaned: list[OwnedRun] = field(default_factory=list)  # held, and their parent has ended
+    paused: list[OwnedRun] = field(default_factory=list)  # to be given back as they are
     jobs: list[Job] = field(default_factory=list)
-    tasks: int = 0
+    tick: bool = False  # a schedule is due, or a time limit has passed
 
 
 class Taking:
@@ -48,27 +53,24 @@ class Taking:
         *,
         holdings: Holdings,
         slots: Slots,
+        drainer: Drainer,
         loader: Loader,
         parking: Parking,
         results: Results,
-        queues: tuple[str, ...],
-        definitions: Mapping[str, WorkflowDefinition[..., Any]],
-        activities: tuple[tuple[str, bool], ...],
-        longest_poll: Callable[[], float],
+        serving: Serving,
+        pace: Pace,
     ) -> None:
-        self.pace = Pace(longest_poll)
+        self.pace = pace
         self.found_nothing = False  # at the last look, with nothing in hand: there is nothing left to do
+        self.paused: frozenset[str] = frozenset()  # names of workflows whose runs are not taken
         self._worker = worker
         self._holdings = holdings
         self._slots = slots
+        self._drainer = drainer
         self._loader = loader
         self._parking = parking
         self._results = results
-        self._queues = queues
-        self._definitions = definitions
-        self._names = {
-            is_async: tuple(name for name, kind in activities if kind is is_async) for is_async in (False, True)
-        }
+        self._serving = serving
         self._known = levels.NONE
         self._searched = 0.0
         self._left_runs = self._left_tasks = False  # the last look had to leave something that was due
@@ -78,6 +80,11 @@ class Taking:
     @property
     def wants_quiet(self) -> bool:
         return self._quiet_since is not None
+
+    @property
+    def left_something(self) -> bool:
+        """Whether the last look knew of more than it took."""
+        return self._left_runs or self._left_tasks
 
     def is_due(self) -> bool:
         """Whether to look now: it is time, or there is room again for what the last look had to leave."""
@@ -96,6 +103,7 @@ class Taking:
         if seen.time is not None:
             time_estimate.update(seen.time)
         self._learn(seen)
+        self.paused = seen.paused
         self.found_nothing = empty and not (seen.anything or seen.suspects or seen.left_runs or seen.left_tasks)
         until_due = None
         if seen.next_due is not None:
@@ -109,18 +117,20 @@ class Taking:
             found=seen.anything,
             searched=wanted.messages,
             until_due=until_due,
+            read_paused=wanted.paused is None,
         )
-        taken = Taken(tasks=len(seen.tasks))
+        taken = Taken(tick=seen.tick)
+        self._drainer.spilled_waits = bool(seen.tasks)
         try:
+            self._prepare(seen.tasks, taken)  # before the runs, whose first drains take what slots are left
             self._load(seen.runs, taken)
-            self._prepare(seen.tasks, taken)
-            self._hear(seen.messages_for)
+            self.hear(seen.messages_for)
         except BaseException:  # what was claimed and is not known is given back by the audit
             self._give_back_slots(taken.jobs)
             raise
         return taken
 
-    def _hear(self, chains: Iterable[UUID]) -> None:
+    def hear(self, chains: Iterable[UUID]) -> None:
         """Queue the messages of runs that this worker has."""
         runs = [run for run in map(self._holdings.owned.get, chains) if run is not None]
         self._loader.read_inbox(runs)
@@ -130,7 +140,7 @@ class Taking:
 
     def _give_back_slots(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
-            self._slots.give_back(is_async=job.definition.is_async)
+            self._slots.give_back(kind=job.definition.executor)
 
     def _wanted(self) -> look.Wanted:
         alone = not self._holdings.owned and not self._holdings.jobs
@@ -139,15 +149,19 @@ class Taking:
         nothing_else = self._suspect or self.wants_quiet
         return look.Wanted(
             worker=self._worker,
-            queues=self._queues,
-            definitions=self._definitions,
+            queues=self._serving.queues,
+            definitions=self._serving.definitions,
             runs=0 if nothing_else else self._room_for_runs(),
             suspects=1 if (alone or waited) and not self._suspect else 0,
             activities=tuple(
-                (names, 0 if nothing_else else max(0, self._slots.free(is_async=is_async)))
-                for is_async, names in self._names.items()
+                (
+                    self._serving.names(kind=kind),
+                    0 if nothing_else else max(0, self._slots.free(kind=kind)),
+                )
+                for kind in EXECUTORS
             ),
             messages=self.pace.wants_messages(),
+            paused=None if self.pace.wants_paused() else self.paused,
             known=self._known if self.pace.expects_work() else levels.NONE,
             search=time.monotonic() - self._searched > SEARCH_SECONDS,
         )
@@ -185,6 +199,7 @@ class Taking:
                 self._holdings.drop(forgotten)
                 self._give_back_slots(forgotten.draft.local)
                 forgotten.instance.evict()
+        claims = self._set_aside(claims, taken)
         for run in self._loader.untouched([one for one in claims if one.recoveries >= dispatch.PARK_AFTER]):
             self._holdings.owned[run.claimed.chain_id] = run
             self._parking.park_crashing(run, run.claimed.recoveries)
@@ -200,6 +215,21 @@ class Taking:
                 self._holdings.wake(run)
                 taken.runs.append(run)
 
+    def _set_aside(self, claims: list[dispatch.Claimed], taken: Taken) -> list[dispatch.Claimed]:
+        """Runs that end without their code are not loaded; returns the others."""
+        held = [one for one in claims if one.hold is not None and not one.expired]
+        orphaned, cancelled = self._loader.asked_to_end(held) if held else ([], [])
+        taken.expired = self._loader.untouched([one for one in claims if one.expired])
+        taken.cancelled = self._loader.untouched(cancelled)
+        taken.orphaned = self._loader.untouched(orphaned)
+        ending = {*orphaned, *cancelled}
+        taken.paused = self._loader.untouched(
+            [one for one in held if one.hold == dispatch.PAUSED and one not in ending]
+        )
+        for run in (*taken.expired, *taken.cancelled, *taken.orphaned, *taken.paused):
+            self._holdings.owned[run.claimed.chain_id] = run
+        return [one for one in claims if one.chain_id not in self._holdings.owned]
+
     # Tasks
 
     def _prepare(self, claimed: list[tasks.ClaimedTask], taken: Taken) -> None:
@@ -207,11 +237,14 @@ class Taking:
         jobs = [self._job(task) for task in claimed]
         atomic = {(job.chain_id, job.key) for job in jobs if job.definition.options.atomic}
         decided = outcomes.read(atomic) if atomic else {}
+        stopping = {task.held for task in claimed if task.cancel_requested}
         for job in jobs:
             outcome = decided.get((job.chain_id, job.key))
             if outcome is not None and outcome.result is not None:
                 self._results.conclude(Finished(job=job, result=payload.load(outcome.result)))
-            elif self._slots.take(is_async=job.definition.is_async):
+            elif job.held in stopping:
+                self._results.conclude(attempts.cancelled(job))
+            elif self._slots.take(kind=job.definition.executor):
                 taken.jobs.append(job)
             elif job.held is not None:
                 tasks.give_back(job.held)
@@ -229,4 +262,8 @@ class Taking:
             attempt=task.held.attempt,
             interruptions=task.interruptions,
             held=task.held,
+            looks=task_rows.looks_of(task.options),
+            expires_at=task.expires_at,
+            headers=payload.load(task.headers) if task.headers else None,
+            last_details=payload.load(task.heartbeat_details) if task.heartbeat_details else None,
         )

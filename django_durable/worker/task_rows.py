@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
-from django_durable.definitions.activity import ActivityDefinition
+from django_durable.definitions.activity import TIMEOUTS, ActivityCancellation, ActivityDefinition, Executor
 from django_durable.definitions.registry import registry
 from django_durable.definitions.retry import Retry
+from django_durable.engine import commands
 from django_durable.payloads import payload
 from django_durable.store import tasks
 from django_durable.worker.jobs import Job
+
+CALLBACK = "callback"  # in the place of an activity's options
 
 
 class StoredOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a call changed of its activity's options; exception classes are kept by name."""
 
     name: str
+    looks: int = 0
     start_to_close: float | None = None
+    schedule_to_start: float | None = None
+    schedule_to_close: float | None = None
+    heartbeat: float | None = None
+    cancellation: ActivityCancellation = "try"
     atomic: bool = False
     at_most_once: bool = False
+    executor: Executor | None = None
     max_attempts: int | None = None
     initial_interval: float = 0.0
     backoff: float = 1.0
@@ -35,17 +45,20 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(StoredOptions)
 
 
-def dump_options(definition: ActivityDefinition[Any, Any]) -> str:
-    """The options that differ from the registered definition's, or "" if none does."""
+def dump_options(definition: ActivityDefinition[Any, Any], *, looks: int = 0) -> str:
+    """The options that differ from the registered definition's, or "" if none does. ``looks``: of ``ctx.poll()``."""
     options = definition.options
-    if definition.name == definition.registered_name and definition.declared_options == options:
+    if not looks and definition.name == definition.registered_name and definition.declared_options == options:
         return ""
     retry = options.retry
     stored = StoredOptions(
         name=definition.name,
-        start_to_close=options.start_to_close.total_seconds() if options.start_to_close else None,
+        looks=looks,
+        **{name: _seconds(getattr(options, name)) for name in TIMEOUTS},
+        cancellation=options.cancellation,
         atomic=options.atomic,
         at_most_once=options.at_most_once,
+        executor=options.executor,
         max_attempts=retry.max_attempts,
         initial_interval=retry.initial_interval.total_seconds(),
         backoff=retry.backoff,
@@ -55,6 +68,11 @@ def dump_options(definition: ActivityDefinition[Any, Any]) -> str:
         non_retryable=tuple(map(_name, retry.non_retryable)),
     )
     return _encoder.encode(stored).decode()
+
+
+def looks_of(text: str) -> int:
+    """How many looks of ``ctx.poll()`` were made before this one."""
+    return _decoder.decode(text).looks if text else 0
 
 
 def load_options(name: str, text: str) -> ActivityDefinition[Any, Any]:
@@ -79,14 +97,51 @@ def load_options(name: str, text: str) -> ActivityDefinition[Any, Any]:
     return definition.using(
         name=stored.name,
         retry=retry,
-        start_to_close=timedelta(seconds=stored.start_to_close) if stored.start_to_close else None,
+        start_to_close=_duration(stored.start_to_close),
+        schedule_to_start=_duration(stored.schedule_to_start),
+        schedule_to_close=_duration(stored.schedule_to_close),
+        heartbeat=_duration(stored.heartbeat),
+        cancellation=stored.cancellation,
         atomic=stored.atomic,
         at_most_once=stored.at_most_once,
+        executor=stored.executor,
     )
+
+
+def _seconds(limit: timedelta | None) -> float | None:
+    return None if limit is None else limit.total_seconds()
+
+
+def _duration(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 def _name(error: type[BaseException] | str) -> str:
     return error if isinstance(error, str) else error.__name__
+
+
+def callback_of(
+    command: commands.OpenCallback, *, chain_id: UUID, run_id: UUID, workflow_id: str, queue: str
+) -> tasks.NewTask:
+    """The row by which a callback is found until it is fulfilled."""
+    return tasks.NewTask(
+        chain_id=chain_id,
+        key=command.key,
+        run_id=run_id,
+        scheduled=command.sequence,
+        workflow_id=workflow_id,
+        name=command.name,
+        queue=queue,
+        priority=0,
+        input=payload.dump(payload.NULL),
+        options=CALLBACK,
+        start_to_close=command.timeout,
+        attempt=1,
+        worker=tasks.OUTSIDE,
+        attempt_left=command.timeout,
+        heartbeat=command.heartbeat,
+        external=True,
+    )
 
 
 def task_of(
@@ -96,9 +151,14 @@ def task_of(
     delay: timedelta = timedelta(0),
     failure: str | None = None,
     in_place: bool = False,
+    start_before: datetime | None = None,
 ) -> tasks.NewTask:
-    """The task row for another attempt of ``job``, or, ``in_place``, for this very one that goes on here."""
+    """The task row for another attempt of ``job``, or, ``in_place``, for this very one that goes on here.
+
+    ``start_before``: when its schedule_to_start passes, if nobody has begun it yet.
+    """
     options = job.definition.options
+    details = job.details or job.last_details
     return tasks.NewTask(
         chain_id=job.chain_id,
         key=job.key,
@@ -109,11 +169,17 @@ def task_of(
         queue=options.queue or queue,
         priority=options.priority,
         input=payload.dump(job.input),
-        options=dump_options(job.definition),
+        options=dump_options(job.definition, looks=job.looks),
         start_to_close=options.start_to_close,
         attempt=job.attempt,
         interruptions=job.interruptions,
         delay=delay,
         failure=failure,
         worker=job.worker if in_place else None,
+        attempt_left=job.attempt_left if in_place else None,
+        start_before=start_before,
+        expires_at=job.expires_at,
+        heartbeat=options.heartbeat,
+        heartbeat_details=payload.dump(details) if details is not None else None,
+        headers=payload.dump(job.headers) if job.headers is not None else None,
     )

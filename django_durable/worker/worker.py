@@ -15,7 +15,6 @@ from uuid import UUID
 from django.db import DatabaseError, InterfaceError
 
 from django_durable import __version__, conf, instrumentation, transports
-from django_durable.definitions.registry import registry
 from django_durable.store import database, leases
 from django_durable.transports.base import Listener
 from django_durable.worker.engine import Engine
@@ -25,6 +24,10 @@ from django_durable.worker.heartbeat import Heartbeat
 from django_durable.worker.instances import InstanceCache
 from django_durable.worker.jobs import Finished
 from django_durable.worker.maintenance import Maintenance
+from django_durable.worker.pace import Pace
+from django_durable.worker.patience import Patience
+from django_durable.worker.processes import ProcessExecutor
+from django_durable.worker.serving import Serving
 from django_durable.worker.watchdog import Watchdog
 
 logger = logging.getLogger("django_durable.worker")
@@ -63,10 +66,13 @@ class Worker:
         self._ended = threading.Event()
         self._started_at = 0.0
         self._drain_until = 0.0
-        self._definitions = {one.key: one for one in registry.workflows()}
-        self._activities = tuple((one.name, one.is_async) for one in registry.activities())
+        self._serving = Serving.everything(self.queues)
         threads = ThreadExecutor(concurrency or settings.CONCURRENCY, self._report)
-        self._slots = Slots(threads, AsyncExecutor(settings.ASYNC_CONCURRENCY, self._report))
+        self._slots = Slots(
+            threads=threads,
+            loop=AsyncExecutor(settings.ASYNC_CONCURRENCY, self._report),
+            processes=ProcessExecutor(settings.PROCESS_CONCURRENCY or os.cpu_count() or 1, self._report),
+        )
         self._finished: deque[Finished] = deque()  # outlives engines: each holds a slot until it is collected
         self._watchdog = Watchdog()
         self._cache = InstanceCache()
@@ -75,7 +81,7 @@ class Worker:
         self._maintenance = Maintenance(
             lambda: self.id,
             may_judge=self._heartbeat.may_judge,
-            definitions=self._definitions,
+            definitions=self._serving.definitions,
             wake=self.wake,
         )
         self._thread = threading.Thread(target=self._run, name="durable-engine", daemon=True)
@@ -155,7 +161,7 @@ class Worker:
                 self.id = leases.register(
                     f"{socket.gethostname()}:{os.getpid()}",
                     queues=self.queues,
-                    definitions=sorted(self._definitions),
+                    definitions=sorted(self._serving.definitions),
                     concurrency=self._slots.thread_capacity(),
                     release=__version__,
                 )
@@ -168,6 +174,7 @@ class Worker:
             return False
         self.engine = self._new_engine(self.id)
         self._listen(self.id)
+        self._maintenance.ask()  # what other code has blocked is offered to this one's
         instrumentation.send(instrumentation.worker_started, worker=self.id, queues=self.queues)
         return True
 
@@ -178,37 +185,41 @@ class Worker:
             slots=self._slots,
             watchdog=self._watchdog,
             cache=self._cache,
-            queues=self.queues,
-            definitions=self._definitions,
-            activities=self._activities,
-            longest_poll=self._longest_poll,
+            serving=self._serving,
+            pace=Pace(self._longest_poll),
+            linger=lambda: conf.current().LINGER_SECONDS,
+            on_tick=self._maintenance.ask,
+            on_parent_closed=self._maintenance.close_children_of,
+            threaded=True,
             stopped=self._is_forced,
             finished=self._finished,
         )
 
     def _serve(self, engine: Engine) -> None:
         next_audit = time.monotonic() + AUDIT_SECONDS
+        patience = Patience(engine.gives_up)
         while not self._is_forced():
             try:
                 if self._stopping.is_set() and not engine.draining:
                     leases.announce_stopping(engine.worker)
                     engine.drain()
                 if self._should_audit(engine, next_audit):
-                    engine.audit()
+                    engine.auditor.audit()
                     next_audit = time.monotonic() + AUDIT_SECONDS
                 engine.cycle()
+                patience.renew()
                 if self._is_done(engine):
                     return
             except (DatabaseError, InterfaceError) as error:
-                self._survive(engine, error)
+                self._survive(engine, error, patience)
                 next_audit = 0.0
 
     def _should_audit(self, engine: Engine, next_audit: float) -> bool:
-        if time.monotonic() >= next_audit or engine.wants_audit:
+        if time.monotonic() >= next_audit or engine.auditor.is_wanted:
             return True
         return self._heartbeat.declared_dead == engine.worker
 
-    def _survive(self, engine: Engine, error: Exception) -> None:
+    def _survive(self, engine: Engine, error: Exception, patience: Patience) -> None:
         """The database failed outside a flush: keep everything, reconnect, then compare notes."""
         conflict = database.is_conflict(error)
         logger.log(logging.DEBUG if conflict else logging.WARNING, "The engine meets a database error: %s", error)
@@ -216,6 +227,8 @@ class Worker:
             raise error
         database.discard()
         database.wait_until_usable(engine.gives_up)
+        if not conflict:
+            patience.rest()
 
     def _is_done(self, engine: Engine) -> bool:
         if self._slots.lost * 2 > self._slots.thread_capacity() and not self._stopping.is_set():
@@ -275,7 +288,8 @@ class Worker:
     def _listen(self, worker: int) -> None:
         for listener in self._listeners:
             listener.close()
-        self._listeners = [one.listen(self.queues, worker, self.wake) for one in transports.all()]
+        heard = (*self.queues, transports.SCHEDULES)
+        self._listeners = [one.listen(heard, worker, self.wake) for one in transports.all()]
 
     # The watchdog's thread
 

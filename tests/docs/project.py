@@ -22,7 +22,9 @@ GIVEN = ("models", "gateway")
 def load(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the modules of ``page`` importable, with nothing else registered, until the test ends."""
     monkeypatch.setattr(registry, "_workflows", {})
+    monkeypatch.setattr(registry, "_current", {})
     monkeypatch.setattr(registry, "_activities", {})
+    monkeypatch.setattr(registry, "_schedules", {})
     shop = types.ModuleType("shop")
     shop.__path__ = []
     monkeypatch.setitem(sys.modules, "shop", shop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import inspect
 import sys
 import unittest
 from pathlib import Path
@@ -12,13 +13,19 @@ import pytest
 from django.contrib.auth.models import User
 
 from django_durable import durable
+from django_durable.testing.environments import Environment
+from django_durable.testing.plugin import durable_env
 from django_durable.worker import embedded
 from example_project.shop.models import Order
 from tests.docs import pages, project
 from tests.docs.conftest import PATIENCE
 
+__all__ = ["durable_env"]
+
 SHOWN = [page for page in pages.all_pages() if pages.blocks(page, "pycon")]
-MUST_SHOW = {"activities", "concepts", "payloads", "quickstart", "services", "workflows"}
+MUST_SHOW = {"activities", "concepts", "continue-as-new", "payloads", "quickstart", "schedules", "services", "time"}
+MUST_SHOW |= {"attributes", "batches", "callbacks", "children", "heartbeats", "messages", "versioning", "workflows"}
+MUST_SHOW |= {"executors", "operations", "propagation", "sagas"}
 
 
 @pytest.mark.parametrize("page", SHOWN, ids=pages.label)
@@ -71,3 +78,40 @@ def test_the_unit_tests_that_users_are_shown_pass(monkeypatch):
     unittest.defaultTestLoader.loadTestsFromTestCase(shown["ShippingTest"]).run(result)
     assert result.testsRun == 2
     assert result.wasSuccessful(), [*result.errors, *result.failures]
+
+
+def _shown(page: Path, name: str) -> dict[str, Any]:
+    """What the module ``name`` of the page defines."""
+    (block,) = [block for block in pages.blocks(page, "python") if block.module == name]
+    shown: dict[str, Any] = {"__name__": name}
+    exec(compile(block.padded, pages.label(page), "exec", dont_inherit=True), shown)
+    return shown
+
+
+@pytest.mark.django_db
+def test_the_tests_with_an_environment_that_users_are_shown_pass(monkeypatch):
+    page = pages.DOCS / "testing.md"
+    project.load(page, monkeypatch)
+    shown = _shown(page, "shop.tests")
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(shown["CollectTest"]).run(result)
+    assert result.testsRun == 3
+    assert result.wasSuccessful(), [*result.errors, *result.failures]
+
+
+@pytest.mark.parametrize("module", ["shop.test_collect", "shop.test_golden"])
+def test_the_tests_with_pytest_that_users_are_shown_pass(monkeypatch, module, durable_env, tmp_path):
+    page = pages.DOCS / "testing.md"
+    project.load(page, monkeypatch)
+    fixtures = {"durable_env": durable_env, "tmp_path": tmp_path}
+    tests = [value for name, value in _shown(page, module).items() if name.startswith("test_")]
+    assert tests
+    for test in tests:
+        test(**{name: fixtures[name] for name in inspect.signature(test).parameters})
+
+
+def test_everything_that_an_environment_does_is_listed():
+    methods = {name for name in vars(Environment) if not name.startswith("_")}
+    twins = {name for name in methods if name.startswith("a") and name[1:] in methods}
+    listed = {row[0].partition("(")[0] for row in pages.rows(pages.DOCS / "testing.md", under="## In a TestCase")}
+    assert listed == methods - twins - {"work_for", "let_go", "turn_back"}

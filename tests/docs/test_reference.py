@@ -13,10 +13,12 @@ from django.core.management.base import BaseCommand
 from django.dispatch import Signal
 
 from django_durable import conf, instrumentation
-from django_durable.client import HistoryEntry, WorkflowHandle, WorkflowStatus
+from django_durable.client import HistoryEntry, ScheduleHandle, ScheduleStatus, WorkflowHandle, WorkflowStatus
 from django_durable.definitions import activity, workflow
 from django_durable.definitions.current import CurrentActivity
 from django_durable.definitions.retry import Retry
+from django_durable.definitions.schedule import OVERLAPS, Schedule
+from django_durable.engine.batches import BatchResult, Limits
 from django_durable.engine.context import Context
 from django_durable.engine.info import Info
 from django_durable.exceptions import ActivityError
@@ -51,9 +53,9 @@ def test_every_setting_is_listed_with_its_default():
 
 
 def test_every_check_is_listed():
-    source = (SOURCE / "checks.py").read_text(encoding="utf-8")
+    source = "".join(path.read_text(encoding="utf-8") for path in (SOURCE / "checks").glob("*.py"))
     listed = {row[0] for row in pages.rows(pages.DOCS / "checks.md", under="# Checks")}
-    assert listed == set(re.findall(r'id="(durable\.\w+)"', source))
+    assert listed == set(re.findall(r'"(durable\.[EW]\d+)"', source))
 
 
 def test_every_option_of_an_activity_is_listed():
@@ -70,22 +72,20 @@ def test_every_attribute_of_an_activity_error_is_listed():
 
 
 def test_everything_that_an_activity_knows_of_itself_is_listed():
-    assert names("activities.md", under="## Who am I?") == public(CurrentActivity) - {"is_cancelled", "is_stopping"}
+    assert names("activities.md", under="## Who am I?") == public(CurrentActivity) - {
+        "is_cancelled",
+        "is_stopping",
+        "on_heartbeat",
+        "on_token",
+    }
 
 
 def test_every_option_of_a_workflow_is_listed():
-    assert names("workflows.md", under="## Options") == (workflow.KNOWN - {"workflow_id"}) | {"name", "version"}
-
-
-@pytest.mark.parametrize(
-    ("page", "later"),
-    [("activities.md", activity.LATER), ("workflows.md", workflow.LATER)],
-    ids=["activity", "workflow"],
-)
-def test_every_option_of_a_later_release_is_named(page, later):
-    text = (pages.DOCS / page).read_text(encoding="utf-8")
-    (sentence,) = re.findall(r"([^.|]*belongs? to\s+later releases\s+and\s+raise)", text)
-    assert set(re.findall(r"`(\w+)`", sentence)) >= set(later)
+    assert names("workflows.md", under="## Options") == (workflow.KNOWN - {"workflow_id"}) | {
+        "name",
+        "version",
+        "default",
+    }
 
 
 def test_everything_on_the_context_is_listed():
@@ -93,7 +93,7 @@ def test_everything_on_the_context_is_listed():
 
 
 def test_everything_that_a_run_knows_of_itself_is_listed():
-    assert names("workflows.md", under="### ctx.info") == field_names(Info)
+    assert names("workflows.md", under="### ctx.info") == public(Info)
 
 
 def test_every_method_of_a_handle_is_listed():
@@ -148,3 +148,37 @@ def test_the_signals_that_are_sent_are_listed():
     sent = {name for source in sources for name in re.findall(r"send\(\s*instrumentation\.(\w+)", source)}
     sent |= {name for source in sources for name in re.findall(r"partial\(instrumentation\.send, \w+\.(\w+)", source)}
     assert names("worker.md", under="## Logs and instrumentation") == sent & defined
+
+
+def test_everything_about_schedules_is_listed():
+    methods = public(ScheduleHandle)
+    twins = {name for name in methods if name.startswith("a") and name[1:] in methods}
+    assert names("schedules.md", under="## When") == field_names(Schedule)
+    assert names("schedules.md", under="## Overlap") == set(OVERLAPS)
+    assert names("schedules.md", under="## Looking and acting") == methods - twins
+    assert names("schedules.md", under="`status()` has:") == field_names(ScheduleStatus)
+
+
+@pytest.mark.parametrize(
+    ("command", "page", "under"), [("durable_replay", "deploys.md", "## The gate")], ids=["durable_replay"]
+)
+def test_every_option_of_the_gate_is_listed(command, page, under):
+    loaded: Any = load_command_class(get_commands()[command], command)
+    plain, full = (one.create_parser("manage.py", command) for one in (BaseCommand(), loaded))
+    given = {action.dest for action in full._actions} - {action.dest for action in plain._actions}
+    listed = {row[0].split()[0].strip("`") for row in pages.rows(pages.DOCS / page, under=under)}
+    assert listed == {f"--{name}" for name in given if name != "files"} | {"FILE"}
+
+
+def test_every_option_of_an_export_is_named():
+    loaded: Any = load_command_class(get_commands()["durable_export"], "durable_export")
+    plain, full = (one.create_parser("manage.py", "durable_export") for one in (BaseCommand(), loaded))
+    given = {action.dest for action in full._actions} - {action.dest for action in plain._actions}
+    text = (pages.DOCS / "deploys.md").read_text(encoding="utf-8")
+    assert all(f"`--{name.replace('_', '-')}" in text for name in given)
+
+
+def test_everything_that_a_batch_gives_is_listed():
+    listed = names("batches.md", under="## The result") - {"iterating", "len", "index"}
+    assert listed == public(BatchResult)
+    assert names("batches.md", under="## Limits") == field_names(Limits)

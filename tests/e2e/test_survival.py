@@ -11,13 +11,25 @@ import pytest
 
 from tests.e2e.harness import cluster
 from tests.e2e.harness.proxy import Cut
-from tests.e2e.harness.scenarios import drain, kill, poison, replies, restart, stop
+from tests.e2e.harness.scenarios import drain, families, kill, poison, replies, restart, stop, updating
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 def test_workers_that_are_killed_lose_nothing(fresh_url: str) -> None:
     figures = kill.run(fresh_url, workflows=30, steps=4, seconds=0.05, kills=2, every=1.0, concurrency=4)
+
+    assert figures["kills"] == 2
+
+
+def test_updates_are_answered_once_whatever_becomes_of_workers(fresh_url: str) -> None:
+    figures = updating.run(fresh_url, workflows_=4, updates=40, kills=2)
+
+    assert figures["kills"] == 2
+
+
+def test_families_are_complete_whatever_becomes_of_workers(fresh_url: str) -> None:
+    figures = families.run(fresh_url, clans=16, steps=6, seconds=0.1, kills=2, every=0.7)
 
     assert figures["kills"] == 2
 

@@ -72,6 +72,12 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     assert any(name.startswith("django_durable/templates/") for name in names)
 
 
+def test_the_wheel_brings_its_pytest_plugin(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (declared,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
+    assert "[pytest11]\ndurable = django_durable.testing.plugin" in archive.read(declared).decode()
+
+
 def test_the_wheel_holds_nothing_but_the_package(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"django_durable"}

@@ -18,6 +18,7 @@ from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 
 from django_durable import ApplicationError, Retry, RetryAfter, durable
+from django_durable.models import HistoryEvent
 from tests.flows.models import Entry
 
 FAST = Retry(max_attempts=3, initial_interval=timedelta(milliseconds=10), jitter=False)
@@ -315,3 +316,59 @@ def write_to_atomically(alias: str, key: str, way: str) -> int:
 @durable.activity(retry=FAST)
 def write_to_both(alias: str, key: str) -> int:
     return write_to(alias, key, "simply")
+
+
+@durable.activity
+def repeat(word: str) -> str:
+    return word
+
+
+@durable.activity(retry=FAST)
+def record_own_key() -> str:
+    """Its effect is known by the idempotency key that this attempt was given."""
+    key = durable.current_activity().idempotency_key
+    note("own key", key)
+    return key
+
+
+kept: list[str] = []
+"""What ``lengthen`` returned last: the very object."""
+
+
+@durable.activity
+def lengthen(words: list[str]) -> list[str]:
+    """Changes its argument, returns it, and keeps it."""
+    global kept
+    words.append("activity")
+    kept = words
+    return words
+
+
+@durable.activity
+def what_was_kept() -> list[str]:
+    return kept
+
+
+@durable.activity
+def size_of(text: str) -> int:
+    return len(text)
+
+
+@durable.activity
+def committed_history() -> list[str]:
+    """The types of its run's events, as this thread's own connection sees them."""
+    run = durable.current_activity().run_id
+    return list(HistoryEvent.objects.filter(run_id=run).order_by("sequence").values_list("type", flat=True))
+
+
+@durable.activity
+def hold_interpreter(numbers: int) -> int:
+    """Keeps the interpreter in one call of C code, where no other thread gets a turn."""
+    return sum(range(numbers))
+
+
+@durable.activity(retry=Retry(max_attempts=1))
+def double(number: int) -> int:
+    if number < 0:
+        raise ValueError(f"{number} is below zero")
+    return 2 * number

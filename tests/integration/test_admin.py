@@ -22,6 +22,8 @@ from pytest_django import DjangoAssertNumQueries
 from django_durable.admin import changelist, excerpts, pages, times
 from django_durable.history.status import Status
 from django_durable.models import Worker, WorkflowRun
+from django_durable.store import attributes
+from example_project.shop.models import Order
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -337,14 +339,33 @@ def test_a_long_history_comes_in_pages(admin_client, monkeypatch):
         assert shown(after=nonsense)[0] == list(range(1, 11))
 
 
+def test_a_page_links_parent_children_and_the_runs_of_the_chain(admin_client):
+    parent = factories.WorkflowRunFactory.create(workflow_id="mother")
+    first = factories.WorkflowRunFactory.create(
+        workflow_id="son",
+        status=Status.CONTINUED_AS_NEW,
+        parent_chain_id=parent.pk,
+        parent_run_id=parent.pk,
+        parent_key="k",
+    )
+    second = factories.WorkflowRunFactory.create(workflow_id="son", chain_id=first.pk, continued_from=first.pk)
+    page = admin_client.get(page_of(parent)).content.decode()
+    assert f'href="{page_of(first)}"' in page
+    page = admin_client.get(page_of(first)).content.decode()
+    assert f'href="{page_of(parent)}">mother</a>' in page
+    assert f'href="{page_of(second)}">running</a>' in page
+    assert "this one" in page
+    assert "Runs of the chain" not in admin_client.get(page_of(parent)).content.decode()
+
+
 def test_a_page_costs_the_same_for_five_events_and_for_fifty(admin_client, django_assert_num_queries):
     run = factories.WorkflowRunFactory.create()
     factories.DispatchFactory.create(run=run)
-    # session, user, run, dispatch, tasks, workers, inbox, last sequence, events
+    # session, user, run, dispatch, tasks, workers, inbox, parents and children (2), attributes, last sequence, events
     for first, last in ((1, 5), (6, 50)):
         for sequence in range(first, last + 1):
             factories.HistoryEventFactory.create(run=run, sequence=sequence)
-        with django_assert_num_queries(9):
+        with django_assert_num_queries(12):
             text_of(admin_client, page_of(run))
 
 
@@ -496,3 +517,42 @@ def listed_workers(client: Client, **query: Any) -> set[str]:
 )
 def test_durations_read_in_their_two_largest_units(seconds, text):
     assert times.duration(timedelta(seconds=seconds)) == text
+
+
+def test_a_page_shows_what_the_run_is_about_and_what_it_does(admin_client):
+    order = Order.objects.create(customer="Ada", item="lamp", cents=1)
+    run = factories.WorkflowRunFactory.create(
+        subject_type="shop.order", subject_id=str(order.pk), progress='{"text":"<b>packing</b>","done":1,"total":3}'
+    )
+    attributes.write([(run.pk, {"customer": 7, "<i>": SCRIPT})])
+    text = text_of(admin_client, page_of(run))
+    assert f'<a href="{reverse("admin:shop_order_change", args=[order.pk])}">shop.order {order.pk}</a>' in text
+    assert "&lt;b&gt;packing&lt;/b&gt;" in text
+    assert "1 of 3" in text
+    assert "<dt>customer</dt><dd>7</dd>" in text
+    assert html.escape(SCRIPT) in text
+    assert SCRIPT not in text
+
+
+@pytest.mark.parametrize("label", ["shop.nothing", "nowhere.order", "flows.entry", "nonsense"])
+def test_a_subject_without_a_page_is_only_named(admin_client, label):
+    run = factories.WorkflowRunFactory.create(subject_type=label, subject_id="7")
+    assert f"<dd>{label} 7</dd>" in text_of(admin_client, page_of(run))
+
+
+def test_rows_of_a_scope_are_grouped_and_labels_are_shown(admin_client):
+    run = factories.WorkflowRunFactory.create(label="the <b>first</b> order")
+    told = (
+        ("TimerStarted", '{"duration":1000000,"scope":"payment/<i>retry</i>","label":"cooling & waiting"}'),
+        ("TimerStarted", '{"duration":1000000}'),
+        ("TimerFired", '{"timer":1}'),
+        ("TimerFired", '{"timer":2}'),
+    )
+    for sequence, (kind, data) in enumerate(told, start=1):
+        factories.HistoryEventFactory.create(run=run, sequence=sequence, type=kind, data=data)
+    text = text_of(admin_client, page_of(run))
+    assert text.count('class="durable-scope"') == 2
+    assert text.count("durable-scoped") == 2
+    assert "payment/&lt;i&gt;retry&lt;/i&gt;" in text
+    assert "cooling &amp; waiting" in text
+    assert "the &lt;b&gt;first&lt;/b&gt; order" in text

@@ -17,7 +17,7 @@ from django_durable.engine.drain import Drain
 from django_durable.engine.instance import Instance, RunInfo
 from django_durable.history import events, failures
 from django_durable.history.events import Event, Recorded
-from django_durable.payloads import codec
+from django_durable.payloads import arguments, codec
 from django_durable.payloads.payload import Payload
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -46,12 +46,18 @@ def workflow(function: Any) -> WorkflowDefinition[..., Any]:
     return WorkflowDefinition(function, name=f"tests.{function.__name__}")
 
 
+def accepted(name: str, *args: Any, id: str = "", **kwargs: Any) -> events.UpdateAccepted:
+    packed = arguments.pack(args, kwargs, what="The test's arguments")
+    return events.UpdateAccepted(id=id or name, name=name, input=packed)
+
+
 class Run:
     """A run under the test's hands. ``history`` is what a worker would have written."""
 
-    def __init__(self, definition: WorkflowDefinition[..., Any], *args: Any, seed: int = 7) -> None:
+    def __init__(self, definition: WorkflowDefinition[..., Any], *args: Any, seed: int = 7, **beginning: Any) -> None:
+        """``beginning``: further fields of RunStarted."""
         self.definition = definition
-        started = events.RunStarted(input=definition.encode_input(args, {}), seed=seed, python="3.11")
+        started = events.RunStarted(input=definition.encode_input(args, {}), seed=seed, python="3.11", **beginning)
         self.history: list[Recorded] = [Recorded(1, START, started)]
         self.ends: list[int] = []
         self.time = START
@@ -72,6 +78,10 @@ class Run:
         failure = failures.Failure(type=type, message=message)
         return self.apply(events.ActivityFailed(activity=self.pending[label], failure=failure), after=after)
 
+    def fulfil(self, name: str, value: Any = None, *, after: float = 1) -> Drain:
+        """Somebody outside fulfils the callback of that name."""
+        return self.apply(events.ActivityCompleted(activity=self.callbacks[name], result=payload(value)), after=after)
+
     def fire(self) -> Drain:
         """The next timer is due."""
         following = self.instance.next_timer()
@@ -83,8 +93,37 @@ class Run:
     def signal(self, name: str, value: Any = None, *, after: float = 1) -> Drain:
         return self.apply(events.SignalReceived(name=name, payload=payload(value)), after=after)
 
+    def update(self, name: str, *args: Any, id: str = "", after: float = 1, **kwargs: Any) -> Drain:
+        """An update that is not refused; its id is its name unless another is given."""
+        event = accepted(name, *args, id=id, **kwargs)
+        assert self.instance.refusal(event) is None
+        return self.apply(event, after=after)
+
+    def refused(self, name: str, *args: Any, **kwargs: Any) -> failures.Failure:
+        """Why an update is refused."""
+        refusal = self.instance.refusal(accepted(name, *args, **kwargs))
+        assert refusal is not None
+        return refusal
+
+    def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Asks a fresh instance, as callers do."""
+        instance = Instance(self.definition, INFO)
+        try:
+            instance.look(self.history)
+            return instance.answer(name, arguments.pack(args, kwargs, what="The test's arguments"))
+        finally:
+            instance.evict()
+
     def cancel(self, reason: str = "", *, after: float = 1) -> Drain:
         return self.apply(events.CancelRequested(reason=reason), after=after)
+
+    def note(self, event: Event, *, after: float = 1) -> None:
+        """Something that the code does not learn of is written from outside; the run goes on in a fresh instance."""
+        self.time += timedelta(seconds=after)
+        self.history.append(Recorded(len(self.history) + 1, self.time, event))
+        self.ends.append(len(self.history))
+        self.instance.evict()
+        self.instance = self.replay()
 
     def apply(self, event: Event, *, after: float = 1) -> Drain:
         assert self.instance.accepts(event), f"{event} is not accepted"
@@ -102,6 +141,11 @@ class Run:
         assert self.instance.sequence == len(self.history)
 
     # Looking
+
+    @property
+    def callbacks(self) -> dict[str, int]:
+        """Sequences of callbacks that nobody has fulfilled, by name."""
+        return {opening.command.name: sequence for sequence, opening in self.instance.callbacks.items()}
 
     @property
     def pending(self) -> dict[str, int]:
@@ -131,6 +175,18 @@ class Run:
     def failure(self) -> failures.Failure:
         assert isinstance(self.closing, events.RunFailed), self.closing
         return self.closing.failure
+
+    def reply(self, id: str) -> Any:
+        """What an update was answered with, or its failure."""
+        (reply,) = [
+            item.event
+            for item in self.history
+            if isinstance(item.event, events.UpdateCompleted) and item.event.id == id
+        ]
+        if reply.failure is not None:
+            return reply.failure
+        assert reply.result is not None
+        return codec.decode(reply.result, what="The reply")
 
     def result(self) -> Any:
         """What the workflow returned, after every prefix of its history was replayed and continued."""
@@ -172,7 +228,12 @@ def continued(definition: WorkflowDefinition[..., Any], history: list[Recorded],
     if drain is not None:
         written += recorded_commands(drain)
     for item in history[end:]:
-        if item.event.is_input:
+        if isinstance(item.event, events.NOTES):
+            written.append(item)
+            instance.evict()
+            instance = Instance(definition, INFO)
+            instance.replay(written)
+        elif item.event.is_input:
             assert instance.accepts(item.event)
             drain = instance.apply(item.event, item.time)
             written.append(Recorded(drain.input_sequence, drain.time, drain.input))

@@ -15,6 +15,7 @@ from django.test import override_settings
 
 from django_durable import apps as durable_apps
 from django_durable import checks, conf
+from django_durable.checks import settings as setting_checks
 from django_durable.definitions.registry import Registry
 from django_durable.definitions.registry import registry as definitions
 from django_durable.payloads import limits
@@ -32,7 +33,7 @@ def databases(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let the checks see other DATABASES than the tests run on. Nothing connects to them."""
 
     def use(default: dict[str, Any], **others: dict[str, Any]) -> None:
-        monkeypatch.setattr(checks, "connections", ConnectionHandler({"default": default, **others}))
+        monkeypatch.setattr(setting_checks, "connections", ConnectionHandler({"default": default, **others}))
 
     return use
 
@@ -43,7 +44,7 @@ def sqlite(**options: Any) -> dict[str, Any]:
 
 def found(**settings: Any) -> list[CheckMessage]:
     with override_settings(DURABLE=settings):
-        return [message for check in checks.ALL for message in check(None)]
+        return [message for check in setting_checks.ALL for message in check(None)]
 
 
 def ids(**settings: Any) -> list[str | None]:
@@ -62,9 +63,9 @@ def test_every_check_is_registered_once_under_the_tag() -> None:
 
 
 def test_every_setting_has_its_expectation_and_its_default_meets_it() -> None:
-    assert set(checks.EXPECTED) == conf.NAMES
+    assert set(setting_checks.EXPECTED) == conf.NAMES
     for field in fields(conf.Settings):
-        assert checks.EXPECTED[field.name][1](field.default), field.name
+        assert setting_checks.EXPECTED[field.name][1](field.default), field.name
 
 
 def test_an_unknown_setting_is_found_and_a_near_one_suggested(databases: Any) -> None:
@@ -97,6 +98,9 @@ def test_an_unknown_setting_is_found_and_a_near_one_suggested(databases: Any) ->
         ("MAX_PAYLOAD_BYTES", 0),
         ("WARN_PAYLOAD_BYTES", None),
         ("MAX_INTERRUPTIONS", 0),
+        ("CALLBACK_URL", "example.com"),
+        ("CALLBACK_SECONDS", 0),
+        ("CALLBACK_MAX_BYTES", 0),
     ],
 )
 def test_a_wrong_value_is_found_and_its_setting_named(databases: Any, name: str, wrong: Any) -> None:
@@ -126,7 +130,7 @@ def test_a_right_value_is_left_alone(databases: Any, name: str, right: Any) -> N
 
 def test_settings_that_are_no_dict_are_found() -> None:
     with override_settings(DURABLE="x"):
-        [message] = checks.check_values(None)
+        [message] = setting_checks.check_values(None)
     assert message.id == "durable.E002"
 
 
@@ -200,7 +204,7 @@ def test_a_pool_smaller_than_the_number_of_activity_threads_is_found(databases: 
 
 
 def test_mysql_is_an_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "_vendor", lambda: "mysql")
+    monkeypatch.setattr(setting_checks, "_vendor", lambda: "mysql")
     assert ids() == ["durable.W002"]
 
 

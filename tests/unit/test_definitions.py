@@ -7,7 +7,7 @@ import functools
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,8 @@ import pytest
 
 from django_durable import Context, Retry
 from django_durable.api import Durable
-from django_durable.definitions.activity import LATER as LATER_ACTIVITY_OPTIONS
 from django_durable.definitions.activity import ActivityDefinition, ActivityOptions
 from django_durable.definitions.registry import Registry
-from django_durable.definitions.workflow import LATER as LATER_WORKFLOW_OPTIONS
 from django_durable.definitions.workflow import WorkflowCall, WorkflowDefinition, WorkflowOptions
 from django_durable.exceptions import DefinitionError, OptionNotSupported, PayloadError, UnknownDefinition
 
@@ -204,24 +202,6 @@ def test_using_gives_a_configured_copy_and_accumulates() -> None:
     assert process.options.workflow_id is None
 
 
-@pytest.mark.parametrize("option", sorted(LATER_ACTIVITY_OPTIONS))
-def test_activity_options_of_later_releases_are_refused_by_name(option: str) -> None:
-    options: dict[str, Any] = {option: None}
-    with pytest.raises(OptionNotSupported, match=f"'{option}'"):
-        charge.using(**options)
-    with pytest.raises(OptionNotSupported, match=f"'{option}'"):
-        durable.activity(**options)(plain)
-
-
-@pytest.mark.parametrize("option", sorted(LATER_WORKFLOW_OPTIONS))
-def test_workflow_options_of_later_releases_are_refused_by_name(option: str) -> None:
-    options: dict[str, Any] = {option: None}
-    with pytest.raises(OptionNotSupported, match=f"'{option}'"):
-        process.using(**options)
-    with pytest.raises(OptionNotSupported, match=f"'{option}'"):
-        durable.workflow(**options)(other_name)
-
-
 @pytest.mark.parametrize(
     ("definition", "options", "told"),
     [
@@ -244,6 +224,15 @@ def test_workflow_options_of_later_releases_are_refused_by_name(option: str) -> 
         (process, {"priority": 101}, "-100 to 100"),
         (process, {"on_conflict": "use_exsting"}, "Did you mean 'use_existing'"),
         (process, {"on_reuse": None}, "on_reuse"),
+        (process, {"start_delay": 5}, "timedelta"),
+        (process, {"start_delay": timedelta(seconds=-1)}, "must not be negative"),
+        (process, {"start_at": "tomorrow"}, "must be a datetime"),
+        (process, {"start_at": datetime(2030, 1, 1)}, "needs a time zone"),
+        (process, {"start_at": datetime(2030, 1, 1, tzinfo=UTC), "start_delay": timedelta(1)}, "exclude each other"),
+        (process, {"run_timeout": timedelta(0)}, "longer than zero"),
+        (process, {"retry": 3}, "must be a Retry or None"),
+        (process, {"retry": Retry(when=bool)}, "belongs into the decorator"),
+        (process, {"execution_timeout": 60}, "timedelta"),
     ],
 )
 def test_wrong_options_are_refused_with_advice(definition: Any, options: dict[str, Any], told: str) -> None:
@@ -356,10 +345,14 @@ def test_the_service_verbs_have_async_twins() -> None:
         "cancel_workflow",
         "get_workflow",
         "get_workflow_status",
+        "pause_workflow",
+        "query_workflow",
+        "resume_workflow",
         "signal_workflow",
         "start_workflow",
         "start_workflows",
         "terminate_workflow",
+        "update_workflow",
     ]
     for name in verbs:
         twin = getattr(Durable, f"a{name}")

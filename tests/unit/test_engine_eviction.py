@@ -177,9 +177,27 @@ async def never_gives_up_on_signals(ctx: Context) -> None:
             SEEN.append("again")
 
 
+@workflow
+async def never_gives_up_further_in(ctx: Context) -> None:
+    async def inner() -> None:
+        while True:
+            try:
+                await ctx.activity(STEP, "a")
+            except BaseException:
+                SEEN.append("again")
+
+    await inner()
+
+
 @pytest.mark.parametrize(
     "definition",
-    [never_gives_up, never_gives_up_on_asyncio, never_gives_up_on_tasks, never_gives_up_on_signals],
+    [
+        never_gives_up,
+        never_gives_up_further_in,
+        never_gives_up_on_asyncio,
+        never_gives_up_on_tasks,
+        never_gives_up_on_signals,
+    ],
     ids=lambda definition: definition.__name__,
 )
 def test_code_that_loops_on_every_exception_comes_to_rest_and_is_reported(definition, caplog):

@@ -99,3 +99,52 @@ def test_an_unknown_name_suggests_near_ones() -> None:
         registry.workflow("shop.proces_order")
     with pytest.raises(UnknownDefinition, match=r"No activity is called 'shop\.process_order'"):
         registry.activity("shop.process_order")
+
+
+def test_versions_of_one_name_are_registered_side_by_side_and_the_last_is_what_starts_take() -> None:
+    registry = Registry()
+    first: WorkflowDefinition[..., Any] = WorkflowDefinition(process, name="x", version="1")
+    second: WorkflowDefinition[..., Any] = WorkflowDefinition(refund, name="x", version="2")
+    registry.add_workflow(first)
+    assert registry.workflow("x") is first
+    registry.add_workflow(second)
+    assert registry.workflow("x") is second
+    assert (registry.workflow("x", "1"), registry.workflow("x", "2")) == (first, second)
+    assert registry.workflows() == [first, second]
+
+
+def test_the_version_that_is_marked_as_the_default_is_what_starts_take_whatever_comes_later() -> None:
+    registry = Registry()
+    first: WorkflowDefinition[..., Any] = WorkflowDefinition(process, name="x", version="1", default=True)
+    registry.add_workflow(first)
+    registry.add_workflow(WorkflowDefinition(refund, name="x", version="2"))
+    registry.add_workflow(WorkflowDefinition(refund, name="x"))
+    assert registry.workflow("x") is first
+    with pytest.raises(DefinitionError, match="Two versions"):
+        registry.add_workflow(WorkflowDefinition(refund, name="x", version="3", default=True))
+    assert [one.version for one in registry.workflows()] == ["1", "2", ""]
+
+
+def test_the_default_may_come_last() -> None:
+    registry = Registry()
+    registry.add_workflow(WorkflowDefinition(process, name="x", version="1"))
+    marked: WorkflowDefinition[..., Any] = WorkflowDefinition(refund, name="x", version="2", default=True)
+    registry.add_workflow(marked)
+    registry.add_workflow(marked)
+    assert registry.workflow("x") is marked
+
+
+def test_two_places_cannot_declare_the_same_version() -> None:
+    registry = Registry()
+    registry.add_workflow(WorkflowDefinition(process, name="x", version="1"))
+    with pytest.raises(DefinitionError, match="'x'"):
+        registry.add_workflow(WorkflowDefinition(refund, name="x", version="1"))
+
+
+def test_an_unknown_version_is_told_from_an_unknown_name() -> None:
+    registry = Registry()
+    registry.add_workflow(WorkflowDefinition(process, name="shop.order", version="1"))
+    with pytest.raises(UnknownDefinition, match=r"has no version '2'.*It has: '1'"):
+        registry.workflow("shop.order", "2")
+    with pytest.raises(UnknownDefinition, match=r"Did you mean 'shop.order'"):
+        registry.workflow("shop.oder", "1")

@@ -24,6 +24,7 @@ from django_durable.store import (
     leases,
     levels,
     runs,
+    starts,
     tasks,
 )
 
@@ -43,9 +44,11 @@ def start(
     """Start a run, due now unless ``changes`` to its dispatch row say otherwise; returns its chain's id."""
     run_id = identifiers.uuid7()
     started = events.RunStarted(input=codec.encode(value, what="The input"), seed=1, python="3.12")
-    new = runs.NewRun(run_id, workflow_id or str(run_id), definition, "", "code", definition, queue, priority, started)
+    new = starts.NewRun(
+        run_id, workflow_id or str(run_id), definition, "", "code", definition, queue, priority, started
+    )
     with database.writing():
-        assert runs.insert(new)
+        assert starts.insert(new)
     if changes:
         dispatch.rows().filter(pk=run_id).update(**changes)
     return run_id

@@ -198,8 +198,8 @@ def test_what_any_other_code_has_blocked_is_offered_but_not_what_nobodys_code_ha
         parked[code] = chains.owned(owner).chain_id
         dispatch.park(owner, parked[code], blocked_by=code, delay=timedelta(hours=1))
 
-    assert dispatch.offer_blocked(chains.DEFINITION, "mmm") == 2
-    assert dispatch.offer_blocked(chains.DEFINITION, "mmm") == 0
+    assert dispatch.offer_blocked(chains.DEFINITION, ["mmm"]) == 2
+    assert dispatch.offer_blocked(chains.DEFINITION, ["mmm"]) == 0
 
     assert set(ids(chains.claim(owner))) == {parked["aaa"], parked["zzz"]}
 
@@ -210,9 +210,9 @@ def test_a_blocked_run_is_offered_to_other_code_at_once_and_not_to_the_code_that
     assert dispatch.park(owner, claimed.chain_id, blocked_by="old code", delay=timedelta(hours=1))
     assert chains.claim(owner) == []
 
-    assert dispatch.offer_blocked(chains.DEFINITION, "old code") == 0
+    assert dispatch.offer_blocked(chains.DEFINITION, ["old code"]) == 0
     assert chains.claim(owner) == []
-    assert dispatch.offer_blocked(chains.DEFINITION, "new code") == 1
+    assert dispatch.offer_blocked(chains.DEFINITION, ["new code"]) == 1
     assert ids(chains.claim(owner)) == [claimed.chain_id]
 
 
@@ -222,6 +222,6 @@ def test_offering_blocked_runs_waits_for_no_row_that_a_caller_holds(session: Ses
     busy, free = (chains.start(hold="blocked", blocked_by="old code", wakeup_at=later) for _ in range(2))
     session.execute("SELECT 1 FROM durable_dispatch WHERE chain_id = %s FOR UPDATE", busy)
 
-    assert dispatch.offer_blocked(chains.DEFINITION, "new code") == 1
+    assert dispatch.offer_blocked(chains.DEFINITION, ["new code"]) == 1
 
     assert ids(chains.claim(chains.worker())) == [free]

@@ -12,7 +12,7 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 
 from django_durable.models import Worker
 from django_durable.store import clock, database, dispatch, flush, inbox, leases, look, outcomes, recovery
-from django_durable.worker import heartbeat, maintenance
+from django_durable.worker import heartbeat, overdue
 from tests.integration.store import chains, sessions
 from tests.integration.store.sessions import Elsewhere, Session, paused, until
 
@@ -317,7 +317,7 @@ def test_every_other_transaction_of_ours_that_locks_rows_is_ended_by_the_server_
         "make_due": lambda: dispatch.make_due([asleep]),
         "postpone_unknown": lambda: dispatch.postpone_unknown([chains.DEFINITION]),
         "park_stuck": lambda: recovery.park_stuck([dead]),
-        "overdue": maintenance.fail_overdue,
+        "overdue": overdue.sweep,
         "poll": poll,
     }
     locking: list[str] = []

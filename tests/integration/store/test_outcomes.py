@@ -279,7 +279,7 @@ def report(held: tasks.Held) -> delivery.Report:
     return delivery.Report(held=held, outcome=failed, settles=True)
 
 
-def results(claimed: dispatch.Claimed) -> list[messages.Message]:
+def results(claimed: dispatch.Claimed) -> list[messages.Message | messages.Unreadable]:
     return [one.message for one in inbox.read([claimed.chain_id])[claimed.chain_id]]
 
 

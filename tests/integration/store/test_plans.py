@@ -12,8 +12,19 @@ from uuid import UUID
 import pytest
 from django.db import connection
 
-from django_durable.models import ActivityTask, Dispatch, HistoryEvent, InboxMessage, WorkflowRun
-from django_durable.store import clock, dispatch, history, inbox, levels, recovery, runs, tasks
+from django_durable.history.replies import State
+from django_durable.history.status import Status
+from django_durable.models import (
+    ActivityOutcome,
+    ActivityTask,
+    Dispatch,
+    HistoryEvent,
+    InboxMessage,
+    Schedule,
+    Update,
+    WorkflowRun,
+)
+from django_durable.store import clock, dispatch, history, inbox, levels, recovery, runs, tasks, updates
 
 pytestmark = pytest.mark.django_db
 
@@ -78,6 +89,12 @@ def fill_all() -> None:
         worker=f"CASE WHEN i % 500 = 1 THEN {OWNER} WHEN i % 500 < 40 THEN i END",
         deadline="CASE WHEN i % 500 = 1 THEN EARLIER WHEN i % 500 < 40 THEN LATER END",
     )  # fmt: skip
+    fill(ActivityOutcome._meta.db_table, chain_id="uuid(i)", key="'a'", attempt="1")
+    fill(
+        Update._meta.db_table,
+        chain_id="uuid(i)", update_id="'u'", name="'add'", state="'completed'", created_at="EARLIER",
+        closed_at="EARLIER", expires_at="CASE WHEN i % 1000 = 0 THEN EARLIER WHEN i % 2 = 0 THEN LATER END",
+    )  # fmt: skip
 
 
 def fill_inbox(*, every: int) -> None:
@@ -96,7 +113,7 @@ def _tables(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         fill_all()
         _analyze()
         yield
-        for model in (Dispatch, WorkflowRun, HistoryEvent, ActivityTask):
+        for model in (Dispatch, WorkflowRun, HistoryEvent, ActivityTask, ActivityOutcome, Update):
             model._default_manager.all()._raw_delete("default")
 
 
@@ -167,6 +184,13 @@ def test_a_claim_reads_no_table_from_end_to_end() -> None:
 
 
 def test_the_levels_in_use_are_found_by_one_probe_each() -> None:
+    now = clock.read()
+    Schedule.objects.bulk_create(
+        Schedule(name=f"schedule {number}", spec="{}", definition="tests.flow", input="", next_at=now, created_at=now)
+        for number in range(2_000)
+    )
+    _analyze()
+
     plans = plans_of(lambda: levels.probe(["default", "empty"]))
 
     assert scans(plans) == []
@@ -264,7 +288,7 @@ def test_blocked_chains_are_found_by_their_index_and_without_those_of_the_same_c
     blocked.update(hold="blocked", blocked_by="this code")
     _analyze()
 
-    plans = plans_of(lambda: dispatch.offer_blocked("tests.flow", "this code"))
+    plans = plans_of(lambda: dispatch.offer_blocked("tests.flow", ["this code"]))
 
     assert scans(plans) == []
     assert "durable_dispatch_blocked" in plans
@@ -294,6 +318,26 @@ def test_the_open_run_of_a_workflow_id_is_found_by_its_unique_key() -> None:
 
     assert scans(plans) == []
     assert "open_workflow_id" in plans
+
+
+def test_updates_are_found_by_their_key() -> None:
+    completed = updates.Reply(key(7), "u", key(7), State.COMPLETED)
+
+    assert scans(plans_of(lambda: updates.state(key(7), "u"))) == []
+    assert scans(plans_of(lambda: updates.answer([completed]))) == []
+
+
+def test_the_end_of_a_chain_finds_everything_by_key() -> None:
+    ending = runs.Ending(key(9), key(9), Status.COMPLETED)
+
+    assert scans(plans_of(lambda: runs.close([ending]))) == []
+
+
+def test_replies_that_are_to_be_forgotten_are_found_by_their_index() -> None:
+    plans = plans_of(updates.prune)
+
+    assert scans(plans) == []
+    assert "durable_update_expires" in plans
 
 
 def test_waking_and_releasing_find_their_chains_by_key() -> None:

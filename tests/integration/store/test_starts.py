@@ -12,7 +12,7 @@ from django_durable import WorkflowAlreadyStarted, durable
 from django_durable.client.handle import WorkflowHandle
 from django_durable.history.status import Status
 from django_durable.models import Dispatch, HistoryEvent, WorkflowRun
-from django_durable.store import dispatch, history, runs
+from django_durable.store import dispatch, history, runs, starts
 from tests.flows import workflows
 from tests.flows.models import Entry
 from tests.integration.store import chains
@@ -279,16 +279,16 @@ def _bulk(names: list[str]) -> list[WorkflowHandle[Any]]:
 def test_the_look_and_the_start_agree_when_a_run_ends_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
     """The run in the way is gone when its id is looked up: the start is tried again, never refused for nobody."""
     first = start()
-    insert, ended = runs.insert, threading.Event()
+    insert, ended = starts.insert, threading.Event()
 
-    def insert_then_lose_the_other(new: runs.NewRun) -> bool:
+    def insert_then_lose_the_other(new: starts.NewRun) -> bool:
         inserted = insert(new)
         if not ended.is_set():
             ended.set()
             first.terminate()
         return inserted
 
-    monkeypatch.setattr(runs, "insert", insert_then_lose_the_other)
+    monkeypatch.setattr(starts, "insert", insert_then_lose_the_other)
 
     assert start().run_id != first.run_id
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -12,13 +14,16 @@ from django.db import OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_durable import durable
-from django_durable.store import database
+from django_durable.models import HistoryEvent
+from django_durable.store import database, flush
+from django_durable.worker.flushing import Flusher, Stopped
 from django_durable.worker.ownership import OwnedRun
 from django_durable.worker.parking import Parking
+from django_durable.worker.patience import FIRST_REST
 from tests.flows import workflows
 from tests.flows.models import Entry
 from tests.integration.worker.invariants import assert_all_invariants, assert_invariants
-from tests.integration.worker.running import DEADLINE, wait_for
+from tests.integration.worker.running import DEADLINE, in_thread, wait_for
 
 
 def end_all_other_connections():
@@ -120,6 +125,132 @@ def test_a_commit_whose_reply_is_lost_is_neither_lost_nor_done_twice(lost_replie
     assert len(lost_replies) >= 3
     assert set(Counter(Entry.objects.values_list("kind", "key")).values()) == {1}
     assert_all_invariants([*handles, collecting])
+
+
+@pytest.fixture
+def slow_commits(transactional_db):
+    """The server takes its time over each commit of history events."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END $$"
+        )
+        cursor.execute(
+            f"CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON {HistoryEvent._meta.db_table} "
+            "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION dawdle()"
+        )
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("DROP FUNCTION dawdle CASCADE")
+
+
+@pytest.fixture
+def cut_commits(monkeypatch):
+    """The first commits of history events are sent, and the connection breaks while the server is busy with them."""
+    cut: list[BaseDatabaseWrapper] = []
+    statuses: list[str | None] = []
+    write, commit, status_of = flush._write, vars(BaseDatabaseWrapper)["_commit"], flush._status_of
+    sends_events = threading.local()
+
+    def note_events(worker, writes, *rest):
+        write(worker, writes, *rest)
+        sends_events.now = any(one.events for one in writes)
+
+    def send_and_break(self):
+        if not getattr(sends_events, "now", False) or len(cut) >= 3:
+            commit(self)
+            return
+        sends_events.now = False
+        cut.append(self)
+        self.connection.pgconn.send_query(b"COMMIT")
+        self.connection.pgconn.flush()
+        self.connection.close()
+        raise OperationalError("server closed the connection unexpectedly")
+
+    def note_status(transaction):
+        statuses.append(status_of(transaction))
+        return statuses[-1]
+
+    monkeypatch.setattr(flush, "_write", note_events)
+    monkeypatch.setattr(BaseDatabaseWrapper, "_commit", send_and_break)
+    monkeypatch.setattr(flush, "_status_of", note_status)
+    return statuses
+
+
+@pytest.mark.postgres
+@pytest.mark.usefixtures("slow_commits")
+def test_a_commit_that_the_server_is_still_busy_with_is_waited_for(cut_commits, make_worker):
+    handle = durable.start_workflow(workflows.effects, "k", 2)
+    make_worker()
+    assert handle.result(timeout=DEADLINE) == ["k/0", "k/1"]
+    assert cut_commits.count("committed") >= 3
+    assert cut_commits.count("in progress") >= 3
+    assert Entry.objects.count() == 2
+    assert_invariants(handle)
+
+
+@pytest.fixture
+def read_only(transactional_db):
+    """As after a switch to a replica: whoever connects from now on can only read. Calling it says whether."""
+    own = connection.ops.quote_name(connection.settings_dict["NAME"])
+
+    def switch(on):
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER DATABASE {own} SET default_transaction_read_only = {'on' if on else 'off'}")
+        end_all_other_connections()
+
+    yield switch
+    switch(False)
+
+
+@pytest.mark.postgres
+def test_a_database_that_only_reads_parks_nothing_and_counts_nothing(read_only, worker, make_gate, caplog):
+    gate = make_gate("outage")
+    handle = durable.start_workflow(workflows.call, "flows.recorded_at_gate", ["outage"])
+    wait_for(Entry.objects.exists, "the activity to run")
+    read_only(True)
+    gate.set()
+    waiting = durable.start_workflow(workflows.chain, 2)
+    wait_for(lambda: len(refusals(caplog)) > 4, "the worker to try")
+    assert (handle.status().status, waiting.status().status) == ("running", "pending")
+    read_only(False)
+    assert handle.result(timeout=DEADLINE) == "outage"
+    assert waiting.result(timeout=DEADLINE) == 2
+    assert [event.data.get("attempts", 1) for event in handle.history() if event.type == "ActivityCompleted"] == [1]
+    assert Entry.objects.get().attempt == 1
+    assert_ever_longer(refusals(caplog)[:5])
+    assert_all_invariants([handle, waiting])
+
+
+@pytest.mark.postgres
+def test_a_flush_that_the_database_does_not_take_is_tried_again_ever_more_rarely(read_only, caplog):
+    def give_up():
+        return len(refusals(caplog)) > 4
+
+    def write():
+        nothing = flush.RunWrite(chain_id=uuid.uuid4(), run_id=uuid.uuid4(), epoch=1, consumed=(1,))
+        with pytest.raises(Stopped):
+            Flusher(1, give_up).write([nothing])
+
+    read_only(True)
+    in_thread(write).join(DEADLINE)
+    assert_ever_longer(refusals(caplog))
+
+
+def refusals(caplog):
+    """When the engine's log told that the database only reads."""
+    return [
+        record.created
+        for record in caplog.records
+        if record.module in ("worker", "flushing") and "read-only transaction" in record.getMessage()
+    ]
+
+
+def assert_ever_longer(times):
+    """Each pause is about twice as long as the one before, if not longer."""
+    assert len(times) == 5
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert all(pause > FIRST_REST * 0.85 * 2**number for number, pause in enumerate(pauses)), pauses
 
 
 def test_an_error_while_an_end_is_tried_again_leaves_no_gap_in_the_history(make_worker, monkeypatch):

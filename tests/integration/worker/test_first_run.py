@@ -36,6 +36,16 @@ def test_values_keep_their_types_through_workflow_and_activity(worker):
     assert durable.get_workflow(handle.workflow_id).result() == result
 
 
+def test_workflow_and_activity_see_copies_of_their_own_only(worker):
+    """Also where both run in one process: otherwise a replay would see other values than the live run did."""
+    result = durable.start_workflow(workflows.share).result(timeout=DEADLINE)
+    assert result == {
+        "own": ["workflow"],
+        "returned": ["workflow", "activity", "changed"],
+        "kept": ["workflow", "activity"],
+    }
+
+
 def test_an_activity_knows_its_run_and_its_key(worker):
     handle = durable.start_workflow(workflows.call.using(workflow_id="known"), "flows.describe", [])
     described = handle.result(timeout=DEADLINE)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import inspect
 from datetime import timedelta
+from functools import partial
 
 from django_durable import durable
 from django_durable.models import Dispatch
 from django_durable.store import clock
 from django_durable.worker import parking
+from django_durable.worker.parking import FIRST_PAUSE
 from tests.flows import workflows
 from tests.integration.worker.invariants import assert_invariants
 from tests.integration.worker.running import DEADLINE, wait_for
+
+
+def was_parked(handle, times):
+    """Whether the run is parked, and was so many times in a row."""
+    return (handle.status().blocked or {}).get("times") == times
 
 
 def make_due():
@@ -115,3 +122,18 @@ def test_a_worker_that_stops_hands_over_a_parked_run_that_it_was_about_to_try(ma
     make_worker()
     assert handle.result(timeout=DEADLINE) == 8
     assert_invariants(handle)
+
+
+def test_the_pauses_between_the_tries_of_a_parked_run_grow(worker, configure, monkeypatch):
+    configure(INSTANCE_CACHE_SIZE=0)
+    handle = durable.start_workflow(workflows.changing, 4)
+    wait_for(lambda: Dispatch.objects.filter(owner=None, epoch=1), "the run to wait for its signal")
+    monkeypatch.setitem(workflows._versions, "changed", "other code")
+    handle.signal(workflows.approved("yes"))
+    began = clock.read()
+    for times in (1, 2, 3):
+        wait_for(partial(was_parked, handle, times), "the next try")
+        wakeup, pause = Dispatch.objects.get().wakeup_at, FIRST_PAUSE * 2 ** (times - 1)
+        assert began + pause <= wakeup <= clock.read() + pause
+        began = clock.read()
+        make_due()

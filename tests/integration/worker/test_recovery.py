@@ -10,7 +10,7 @@ from django.db.models import F
 from django_durable import durable
 from django_durable.models import ActivityTask, Dispatch, Worker
 from django_durable.store import clock, dispatch
-from django_durable.worker import maintenance
+from django_durable.worker import maintenance, overdue
 from tests.flows import workflows
 from tests.flows.models import Entry
 from tests.integration.worker.deaths import give_to, past_worker
@@ -109,7 +109,7 @@ def test_an_attempt_whose_deadline_has_passed_at_a_silent_worker_is_tried_again(
     wait_for(lambda: ActivityTask.objects.exists(), "the task")
     silent = past_worker(dead=False, expired=False)
     ActivityTask.objects.update(worker=silent, attempt=1, deadline=clock.plus(clock.now(), -timedelta(minutes=1)))
-    wait_for(maintenance.fail_overdue, "the sweep to find it")
+    wait_for(overdue.sweep, "the sweep to find it")
     make_worker(queues=("elsewhere",))
     assert handle.result(timeout=DEADLINE) == "k"
     assert_invariants(handle)

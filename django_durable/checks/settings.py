@@ -15,8 +15,6 @@ from django.db import connections, router
 from django_durable import conf
 from django_durable.definitions.registry import registry
 
-TAG = "durable"
-
 TRANSPORTS = ("polling", "postgres")  # those of django_durable.transports, which cannot be imported before models
 
 SQLITE_TIMEOUT = 20  # seconds; Django's own 5 is too short for several processes that write
@@ -253,6 +251,12 @@ def _are_names(value: Any) -> bool:
 
 _COUNT = ("a whole number of at least 1", _is_count)
 _SECONDS = ("a number of seconds above 0", _is_positive)
+
+
+def _is_origin(value: Any) -> bool:
+    return isinstance(value, str) and (not value or value.startswith(("https://", "http://")))
+
+
 _BYTES = ("a number of bytes of at least 1", _is_count)
 
 EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -261,6 +265,7 @@ EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "QUEUES": ('a list of names, such as ["default"]', _are_names),
     "CONCURRENCY": _COUNT,
     "ASYNC_CONCURRENCY": _COUNT,
+    "PROCESS_CONCURRENCY": ("None, or a whole number of at least 1", lambda value: value is None or _is_count(value)),
     "LEASE_SECONDS": ("a number of seconds of at least 1", lambda value: _is_positive(value) and value >= 1),
     "INSTANCE_CACHE_SIZE": ("a whole number of at least 0", lambda value: _is_count(value, least=0)),
     "LINGER_SECONDS": ("a number of seconds of at least 0", lambda value: value == 0 or _is_positive(value)),
@@ -271,5 +276,8 @@ EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "MAX_PAYLOAD_BYTES": _BYTES,
     "WARN_PAYLOAD_BYTES": _BYTES,
     "MAX_INTERRUPTIONS": _COUNT,
+    "CALLBACK_URL": ('"" or a URL such as "https://example.com"', _is_origin),
+    "CALLBACK_SECONDS": _SECONDS,
+    "CALLBACK_MAX_BYTES": _BYTES,
 }
 """What each setting must be, in words and as a test."""

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("durable", "0002_storage")]
+    dependencies = [("durable", "0008_paused_workflows")]
 
     operations = [
         migrations.AddIndex(

@@ -1,0 +1,72 @@
+"""Schedules as rows: found when due, locked while a tick is decided, and asked how their runs are doing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from django.db.models import QuerySet
+
+from django_durable.definitions.schedule import Overlap
+from django_durable.definitions.schedule import Schedule as Spec
+from django_durable.models import Schedule
+from django_durable.store import clock, database, runs
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """A time at which a run is wanted; ``overlap`` None: the schedule's own policy decides."""
+
+    at: datetime
+    overlap: Overlap | None = None
+
+
+_ticks = msgspec.json.Decoder(list[Tick])
+_specs = msgspec.json.Decoder(Spec)
+
+
+def rows() -> QuerySet[Schedule]:
+    return Schedule.objects.using(database.alias())
+
+
+def spec_of(row: Schedule) -> Spec:
+    return _specs.decode(row.spec)
+
+
+def dump_spec(spec: Spec) -> str:
+    return msgspec.json.encode(spec).decode()
+
+
+def waiting_of(row: Schedule) -> list[Tick]:
+    return _ticks.decode(row.waiting)
+
+
+def dump_ticks(ticks: Collection[Tick]) -> str:
+    return msgspec.json.encode(ticks).decode()
+
+
+def locked(name: str) -> Schedule | None:
+    """The schedule, locked for this transaction; callers wait for each other here, workers do not."""
+    return rows().filter(pk=name).select_for_update(no_key=True).first()
+
+
+def due(definitions: Collection[str]) -> Schedule | None:
+    """The longest due schedule of these workflows, locked for this transaction; one that is locked is being ticked."""
+    found = rows().filter(next_at__lte=clock.now(), definition__in=definitions).order_by("next_at")
+    return found.select_for_update(skip_locked=True, no_key=True).first()
+
+
+def save(row: Schedule) -> None:
+    row.save(using=database.alias())
+
+
+def plan(row: Schedule, spec: Spec) -> None:
+    """Set when a worker has to look at the schedule next, from its next tick alone."""
+    row.next_at = None if row.tick_at is None or row.paused else row.tick_at + spec.lateness(row.name, row.tick_at)
+
+
+def open_runs(name: str) -> list[tuple[str, UUID]]:
+    """Workflow id and run id of what a schedule has started and has not ended."""
+    mine = runs.rows().filter(schedule=name, open_workflow_id__isnull=False)
+    return list(mine.values_list("workflow_id", "pk"))

@@ -1,0 +1,22 @@
+"""A poll goes on after the process of one of its looks has died."""
+
+from __future__ import annotations
+
+import pytest
+
+from django_durable import durable
+from tests.e2e.harness import waiting
+from tests.e2e.harness.stage import staged
+from tests.flows import lasting
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+
+def test_a_poll_goes_on_after_a_crash(fresh_url: str) -> None:
+    with staged(fresh_url, concurrency=2, settings={"LEASE_SECONDS": 2.0}) as stage:
+        handle = durable.start_workflow(lasting.polls, "k", name="flows.look_or_die", attempts=6)
+        first = stage.fleet.start()
+        waiting.until(lambda: first.exit_code == 9, "the worker to be taken along", seconds=60.0)
+        first.expected = 9
+        stage.fleet.start()
+        assert handle.result(timeout=60) == 5
