@@ -30,6 +30,7 @@ from django_durable.definitions.update import UpdateDefinition, UpdateMessage, U
 from django_durable.definitions.workflow import (
     ChildCancellation,
     OnConflict,
+    OnError,
     OnReuse,
     ParentClose,
     WorkflowCall,
@@ -54,6 +55,7 @@ class WorkflowDeclaration(TypedDict, total=False):
     name: str
     version: str
     default: bool
+    on_error: OnError | None
     queue: str
     priority: int
     on_conflict: OnConflict
@@ -440,11 +442,13 @@ class Durable:
         checks.check_names(options, known=DECLARED, owner="@durable.workflow")
         given = dict(options)
         name, version, default = given.pop("name", None), given.pop("version", ""), given.pop("default", False)
+        on_error = given.pop("on_error", None)
         definition: WorkflowDefinition[..., Any] = WorkflowDefinition(
             function,
             name=self._name_of(function, name, "durable.workflow"),
             version=version,
             default=default,
+            on_error=on_error,
             options=WorkflowOptions(**given),
         )
         self.registry.add_workflow(definition)

@@ -325,19 +325,3 @@ def offer_blocked(definition: str, known: Collection[str]) -> int:
     with database.sweeping():
         found = list(others.values_list("pk", flat=True))
         return rows().filter(pk__in=found).update(wakeup_at=clock.now()) if found else 0
-
-
-def postpone_unknown(definitions: Collection[str], *, paused: Collection[str] = ()) -> list[tuple[str, int]]:
-    """Push back due chains whose code no live worker has registered; tells which and how many.
-
-    Otherwise every claim would wade through them. Chains of ``paused`` workflows are pushed back in silence.
-    """
-    pushed: dict[str, int] = {}
-    taken = apart_from(definitions, paused)
-    overdue = rows().unowned().filter(wakeup_at__lte=clock.now()).exclude(definition__in=taken)
-    with database.sweeping():
-        found = list(overdue.select_for_update(skip_locked=True, no_key=True).values_list("pk", "definition")[:5_000])
-        for definition in (one for _, one in found if one.partition("\t")[0] not in paused):
-            pushed[definition] = pushed.get(definition, 0) + 1
-        rows().filter(pk__in=[chain for chain, _ in found]).update(wakeup_at=clock.plus(clock.now(), NO_WORKER_PAUSE))
-    return sorted(pushed.items())

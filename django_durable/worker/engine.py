@@ -435,6 +435,9 @@ class Engine:
 
     def _after(self, run: OwnedRun) -> None:
         """The run has nothing more to write: what does it wait for?"""
+        if run.was_blocked:
+            run.was_blocked = False
+            self.parking.let_go_on(run)
         self.alarms.set_timer(run)
         if not run.inputs:
             self.holdings.ready.pop(run.claimed.chain_id, None)

@@ -107,6 +107,7 @@ class OwnedRun:
         "stale",
         "timer",
         "tries",
+        "was_blocked",
         "workflow_id",
     )
 
@@ -135,6 +136,7 @@ class OwnedRun:
         self.ends_outside = False  # its code runs no more: it has timed out, or was cancelled before it began
         self.pauses = False  # nothing more is applied to it: its row may say that it is paused
         self.noted: Lingering | None = None  # what its row says of open handlers and of signals that nobody took
+        self.was_blocked = False  # its row says so still, until a step of it is done
         self.stale = False  # its instance is to be replaced by a replay before the next input
 
     def __repr__(self) -> str:

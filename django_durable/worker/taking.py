@@ -212,8 +212,7 @@ class Taking:
             if loaded.error is not None:
                 self._parking.park(run, loaded.error, where=loaded.where)
             else:
-                if claimed.hold == dispatch.BLOCKED:
-                    self._parking.let_go_on(run)
+                run.was_blocked = claimed.hold == dispatch.BLOCKED
                 self._holdings.wake(run)
                 taken.runs.append(run)
 
