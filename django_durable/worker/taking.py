@@ -263,7 +263,7 @@ class Taking:
             attempt=task.held.attempt,
             interruptions=task.interruptions,
             held=task.held,
-            looks=task_rows.looks_of(task.options),
+            looks=tasks.looks_of(task.options),
             expires_at=task.expires_at,
             headers=payload.load(task.headers) if task.headers else None,
             last_details=payload.load(task.heartbeat_details) if task.heartbeat_details else None,
