@@ -302,6 +302,11 @@ def is_delayed(chain_id: UUID) -> bool:
     return rows().filter(pk=chain_id, hold=DELAYED, owner__isnull=True).exists()
 
 
+def delayed(chain_ids: Collection[UUID]) -> set[UUID]:
+    """Which of these chains have a run that is still to begin, and that nobody is about to begin."""
+    return set(rows().filter(pk__in=chain_ids, hold=DELAYED, owner__isnull=True).values_list("pk", flat=True))
+
+
 def begin(worker: int, chain_ids: Collection[UUID]) -> None:
     """Take the hold off chains whose run has begun after its delay."""
     if chain_ids:
