@@ -30,6 +30,7 @@ from django_durable.definitions.update import UpdateDefinition, UpdateMessage, U
 from django_durable.definitions.workflow import (
     ChildCancellation,
     OnConflict,
+    OnError,
     OnReuse,
     ParentClose,
     WorkflowCall,
@@ -39,8 +40,11 @@ from django_durable.definitions.workflow import (
 from django_durable.exceptions import DefinitionError
 
 if TYPE_CHECKING:
-    from django_durable.client import ScheduleHandle, WorkflowHandle, WorkflowStatus
+    from django.db.models import QuerySet
+
+    from django_durable.client import BulkResult, ScheduleHandle, WorkflowHandle, WorkflowStatus
     from django_durable.engine.context import Context
+    from django_durable.models import WorkflowRun
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,6 +58,7 @@ class WorkflowDeclaration(TypedDict, total=False):
     name: str
     version: str
     default: bool
+    on_error: OnError | None
     queue: str
     priority: int
     on_conflict: OnConflict
@@ -357,6 +362,39 @@ class Durable:
         ended: bool = _client().terminate_workflow(workflow_id, reason)
         return ended
 
+    def signal_workflows(
+        self,
+        queryset: QuerySet[WorkflowRun],
+        signal: str | SignalDefinition[Any] | SignalMessage,
+        payload: Any = None,
+    ) -> BulkResult:
+        """Send a signal to each open run of ``WorkflowRun.objects...``, in batches that are committed one by one.
+
+        The result counts those that it was sent to as ``done``, and those that have ended as ``skipped``.
+        """
+        result: BulkResult = _client().signal_workflows(queryset, as_message(signal, payload))
+        return result
+
+    def cancel_workflows(self, queryset: QuerySet[WorkflowRun], reason: str = "") -> BulkResult:
+        """Ask each open run of ``WorkflowRun.objects...`` to end, in batches that are committed one by one."""
+        result: BulkResult = _client().cancel_workflows(queryset, reason)
+        return result
+
+    def terminate_workflows(self, queryset: QuerySet[WorkflowRun], reason: str = "") -> BulkResult:
+        """End each open run of ``WorkflowRun.objects...`` at once; each is committed on its own."""
+        result: BulkResult = _client().terminate_workflows(queryset, reason)
+        return result
+
+    def pause_workflows(self, queryset: QuerySet[WorkflowRun], reason: str = "") -> BulkResult:
+        """Let each open run of ``WorkflowRun.objects...`` rest; each is committed on its own."""
+        result: BulkResult = _client().pause_workflows(queryset, reason)
+        return result
+
+    def resume_workflows(self, queryset: QuerySet[WorkflowRun]) -> BulkResult:
+        """Let each paused run of ``WorkflowRun.objects...`` go on; each is committed on its own."""
+        result: BulkResult = _client().resume_workflows(queryset)
+        return result
+
     def complete_activity(self, token: str, value: Any = None) -> None:
         """Give an activity that was left open, or a callback, its result; in the caller's transaction.
 
@@ -433,6 +471,11 @@ class Durable:
     aterminate_workflow = _twin(terminate_workflow)
     apause_workflow = _twin(pause_workflow)
     aresume_workflow = _twin(resume_workflow)
+    asignal_workflows = _twin(signal_workflows)
+    acancel_workflows = _twin(cancel_workflows)
+    aterminate_workflows = _twin(terminate_workflows)
+    apause_workflows = _twin(pause_workflows)
+    aresume_workflows = _twin(resume_workflows)
     apause_definition = _twin(pause_definition)
     aresume_definition = _twin(resume_definition)
 
@@ -440,11 +483,13 @@ class Durable:
         checks.check_names(options, known=DECLARED, owner="@durable.workflow")
         given = dict(options)
         name, version, default = given.pop("name", None), given.pop("version", ""), given.pop("default", False)
+        on_error = given.pop("on_error", None)
         definition: WorkflowDefinition[..., Any] = WorkflowDefinition(
             function,
             name=self._name_of(function, name, "durable.workflow"),
             version=version,
             default=default,
+            on_error=on_error,
             options=WorkflowOptions(**given),
         )
         self.registry.add_workflow(definition)

@@ -37,6 +37,8 @@ class Settings:
     """How long a worker that was told to stop waits for running activities."""
     STUCK_SECONDS: float = 2.0
     """Workflow code that runs for longer than this without awaiting is stopped and its run parked."""
+    ON_WORKFLOW_ERROR: str = "fail"
+    """What a fault in workflow code does to its run: ``"fail"``, or ``"block"`` until other code comes."""
     EMBEDDED_WORKER: bool = False
     """Run a worker inside the web process (development)."""
     MAX_PAYLOAD_BYTES: int = 2 * 1024 * 1024

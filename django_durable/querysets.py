@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from django.apps import apps
@@ -35,6 +36,22 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
     def failed(self) -> Self:
         """Runs whose code raised."""
         return self.filter(status=status.Status.FAILED)
+
+    def timed_out(self) -> Self:
+        """Runs whose time was up."""
+        return self.filter(status=status.Status.TIMED_OUT)
+
+    def paused(self) -> Self:
+        """Runs that rest until somebody resumes them."""
+        return self.filter(status=status.Status.PAUSED)
+
+    def named(self, *names: str) -> Self:
+        """Runs of these workflows, of all their versions."""
+        return self.filter(name__in=names)
+
+    def closed_since(self, moment: datetime) -> Self:
+        """Runs that have ended at that time or later."""
+        return self.filter(closed_at__gte=moment)
 
     def blocked(self) -> Self:
         """Runs that wait for other code."""

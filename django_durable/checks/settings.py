@@ -272,6 +272,7 @@ EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "POLL_SECONDS": ("None, or a number of seconds above 0", lambda value: value is None or _is_positive(value)),
     "DRAIN_SECONDS": ("a number of seconds of at least 0", lambda value: value == 0 or _is_positive(value)),
     "STUCK_SECONDS": _SECONDS,
+    "ON_WORKFLOW_ERROR": ('"fail" or "block"', lambda value: value in ("fail", "block")),
     "EMBEDDED_WORKER": ("True or False", lambda value: isinstance(value, bool)),
     "MAX_PAYLOAD_BYTES": _BYTES,
     "WARN_PAYLOAD_BYTES": _BYTES,

@@ -1,5 +1,13 @@
 """What callers do with workflows: start, message, end and read them. One transaction each, then a hint."""
 
+from django_durable.client.bulk import (
+    BulkResult,
+    cancel_workflows,
+    pause_workflows,
+    resume_workflows,
+    signal_workflows,
+    terminate_workflows,
+)
 from django_durable.client.completing import complete_activity, fail_activity, heartbeat_activity
 from django_durable.client.ending import cancel_workflow, terminate_workflow
 from django_durable.client.handle import WorkflowHandle, get_workflow
@@ -25,6 +33,7 @@ from django_durable.client.updating import aupdate_workflow, update_workflow
 from django_durable.engine.stack import StackEntry
 
 __all__ = [
+    "BulkResult",
     "HistoryEntry",
     "ScheduleHandle",
     "ScheduleStatus",
@@ -34,24 +43,29 @@ __all__ = [
     "aupdate_with_start",
     "aupdate_workflow",
     "cancel_workflow",
+    "cancel_workflows",
     "complete_activity",
-    "fail_activity",
-    "heartbeat_activity",
     "create_schedule",
+    "fail_activity",
     "get_schedule",
     "get_workflow",
     "get_workflow_status",
+    "heartbeat_activity",
     "pause_definition",
     "pause_workflow",
+    "pause_workflows",
     "paused_definitions",
     "query_workflow",
     "resume_definition",
     "resume_workflow",
+    "resume_workflows",
     "signal_with_start",
     "signal_workflow",
+    "signal_workflows",
     "start_workflow",
     "start_workflows",
     "terminate_workflow",
+    "terminate_workflows",
     "update_with_start",
     "update_workflow",
 ]

@@ -59,7 +59,8 @@ def _tell(place: tokens.Place, outcome: messages.ActivityResult) -> None:
             raise _ended(place.chain_id)
         task = _waiting(place)
         attempts = task.attempt - task.interruptions
-        inbox.put(place.chain_id, messages.with_attempts(outcome, attempts))
+        outcome = messages.with_looks(messages.with_attempts(outcome, attempts), tasks.looks_of(task.options))
+        inbox.put(place.chain_id, outcome)
         task.delete(using=database.alias())
         database.on_commit(partial(messaging.hint, place.chain_id))
 

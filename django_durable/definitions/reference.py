@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from django_durable.definitions import options as checks
 from django_durable.definitions.activity import ActivityChanges, ActivityDefinition, ActivityOptions
 from django_durable.definitions.registry import Registry
-from django_durable.definitions.workflow import WorkflowChanges, WorkflowDefinition, WorkflowOptions
+from django_durable.definitions.workflow import OnError, WorkflowChanges, WorkflowDefinition, WorkflowOptions
 from django_durable.payloads.signature import CallSignature
 
 
@@ -40,6 +40,10 @@ class WorkflowReference(WorkflowDefinition[..., Any]):
     @property
     def is_default(self) -> bool:
         return self.target.is_default
+
+    @property
+    def on_error(self) -> OnError | None:
+        return self.target.on_error
 
     @property
     def function(self) -> Any:

@@ -25,6 +25,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 OnConflict = Literal["fail", "use_existing", "terminate_existing"]
+OnError = Literal["fail", "block"]
 OnReuse = Literal["allow", "allow_if_failed", "reject"]
 ParentClose = Literal["terminate", "cancel", "abandon"]
 ChildCancellation = Literal["wait", "try", "abandon"]
@@ -114,21 +115,25 @@ class WorkflowDefinition(Generic[P, R]):
         name: str,
         version: str = "",
         default: bool = False,
+        on_error: OnError | None = None,
         options: WorkflowOptions | None = None,
     ) -> None:
         """Declare ``function`` under ``name``. Raises ``DefinitionError`` for what could not work.
 
         Workers take only runs whose name and ``version`` they have. ``default``: of several versions, starts by name
-        take this one.
+        take this one. ``on_error``: whether a fault of its code fails or blocks a run; None: what the setting says.
         """
         functions.check_declarable(function, decorator="durable.workflow")
         checks.check_text(name, what="The name of a workflow")
         checks.check_text(version, what=f"Workflow {name}: version", limit=VERSION_LIMIT, empty=True)
         checks.check_flag(default, name="default", owner=f"Workflow {name}")
+        if on_error is not None:
+            checks.check_choice(on_error, name="on_error", choices=get_args(OnError), owner=f"Workflow {name}")
         _check_shape(function, name)
         self._name = name
         self._version = version
         self._is_default = default
+        self._on_error = on_error
         self._function = function
         self._options = options or WorkflowOptions()
         self._signature = CallSignature(function, name=name, skip=1)
@@ -159,6 +164,11 @@ class WorkflowDefinition(Generic[P, R]):
     def is_default(self) -> bool:
         """Whether starts by name take this version, whatever is registered after it."""
         return self._is_default
+
+    @property
+    def on_error(self) -> OnError | None:
+        """Whether a fault of its code fails or blocks a run; None: what ``DURABLE["ON_WORKFLOW_ERROR"]`` says."""
+        return self._on_error
 
     @property
     def key(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from django_durable.definitions.activity import ActivityDefinition
 from django_durable.definitions.workflow import WorkflowDefinition
-from django_durable.engine import continuing, scopes
+from django_durable.engine import continuing, faults, scopes
 from django_durable.engine.calling import Calling, name_of
 from django_durable.engine.continuing import Continuing
 from django_durable.engine.handlers import Handlers
@@ -29,7 +29,17 @@ class Compensation(NamedTuple):
 class Compensations:
     """Those of a run, in the order of registration. They are carried out in reverse, each once."""
 
-    __slots__ = ("_calling", "_continuing", "_handlers", "_log", "_loop", "_recorder", "_registered", "in_parallel")
+    __slots__ = (
+        "_blocks",
+        "_calling",
+        "_continuing",
+        "_handlers",
+        "_log",
+        "_loop",
+        "_recorder",
+        "_registered",
+        "in_parallel",
+    )
 
     def __init__(
         self,
@@ -40,7 +50,9 @@ class Compensations:
         handlers: Handlers,
         continuing: Continuing,
         log: WorkflowLog,
+        blocks: bool = False,
     ) -> None:
+        """``blocks``: a fault of the code does not end the run, so nothing is undone for it."""
         self.in_parallel = False
         self._registered: list[Compensation] = []
         self._loop = loop
@@ -49,6 +61,7 @@ class Compensations:
         self._handlers = handlers
         self._continuing = continuing
         self._log = log
+        self._blocks = blocks
 
     def add(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raises ``TypeError`` or ``PayloadError`` at once for arguments that do not fit an activity or a workflow."""
@@ -76,10 +89,15 @@ class Compensations:
         except (WorkflowSuspended, GeneratorExit):
             raise
         except BaseException as error:
-            if self._registered and continuing.input_in(error) is None:
+            if self._undoes(error):
                 for failure in await self._shielded():
                     error.add_note(f"Compensation {failure[0]} failed: {type(failure[1]).__name__}: {failure[1]}")
             raise
+
+    def _undoes(self, error: BaseException) -> bool:
+        if not self._registered or continuing.input_in(error) is not None:
+            return False
+        return self._recorder.replaying or not (self._blocks and faults.is_fault(error))
 
     async def _handlers_succeed(self) -> None:
         """A handler that fails fails the run: then what the body has done is undone as well."""

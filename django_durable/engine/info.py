@@ -22,6 +22,8 @@ class RunInfo:
     chain_id: UUID
     name: str
     queue: str
+    blocks: bool = False
+    """Whether a fault of its code blocks it, instead of failing it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,6 +95,7 @@ class RunState:
             handlers=self.handlers,
             continuing=self.continuing,
             log=self.log,
+            blocks=info.blocks,
         )
         self.loop.on_error = self._report
         self.loop.on_idle = self.conditions.wake

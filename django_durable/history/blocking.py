@@ -46,6 +46,22 @@ def unreadable(error: UnreadableEvent) -> Block:
     return Block(reason="unreadable", message=str(error)[:4_096])
 
 
+def raised(error: BaseException, *, event: int, where: str) -> Block:
+    """The workflow's code has raised, and the project's settings say that this blocks the run.
+
+    ``event`` is the place of the input at which it did.
+    """
+    what = f"{type(error).__name__}: {error}"[:4_096]
+    return Block(reason="exception", message=what, event=event, requested="the run to fail", where=where)
+
+
+def missing(definition: str) -> Block:
+    """No live worker has the run's workflow, or its version."""
+    name, _, version = definition.partition("\t")
+    what = f"version {version!r} of workflow {name!r}" if version else f"workflow {name!r}"
+    return Block(reason="missing", message=f"No live worker has {what}. Start one with code that does.")
+
+
 def stuck(where: str) -> Block:
     return Block(
         reason="stuck",

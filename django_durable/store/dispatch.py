@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -310,6 +309,11 @@ def is_delayed(chain_id: UUID) -> bool:
     return rows().filter(pk=chain_id, hold=DELAYED, owner__isnull=True).exists()
 
 
+def delayed(chain_ids: Collection[UUID]) -> set[UUID]:
+    """Which of these chains have a run that is still to begin, and that nobody is about to begin."""
+    return set(rows().filter(pk__in=chain_ids, hold=DELAYED, owner__isnull=True).values_list("pk", flat=True))
+
+
 def begin(worker: int, chain_ids: Collection[UUID]) -> None:
     """Take the hold off chains whose run has begun after its delay."""
     if chain_ids:
@@ -341,24 +345,6 @@ def offer_blocked(definition: str, known: Collection[str]) -> int:
     with database.sweeping():
         found = [chain for others in ranges for chain in _unlocked(others.values_list("pk", flat=True))]
         return rows().filter(pk__in=found).update(wakeup_at=clock.now()) if found else 0
-
-
-def postpone_unknown(definitions: Collection[str], *, paused: Collection[str] = ()) -> list[tuple[str, int]]:
-    """Push back due chains whose code no live worker has registered; tells which and how many.
-
-    Otherwise every claim would wade through them. Chains of ``paused`` workflows are pushed back in silence.
-    """
-    pushed: Counter[str] = Counter()
-    taken = apart_from(definitions, paused)
-    for level in levels.overdue():
-        unknown = due(level.queue, level.priority).exclude(definition__in=taken)
-        with database.sweeping():
-            found = _unlocked(unknown.values_list("pk", "definition"))
-            rows().filter(pk__in=[chain for chain, _ in found]).update(
-                wakeup_at=clock.plus(clock.now(), NO_WORKER_PAUSE)
-            )
-        pushed.update(definition for _, definition in found if definition.partition("\t")[0] not in paused)
-    return sorted(pushed.items())
 
 
 def _unlocked(wanted: Any) -> list[Any]:

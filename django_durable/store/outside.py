@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from django_durable.history import events, messages
 from django_durable.history.failures import Failure
 from django_durable.history.status import Status
 from django_durable.models import WorkflowRun
-from django_durable.store import children, dispatch, history, inbox, leases, runs
+from django_durable.store import children, clock, dispatch, history, inbox, leases, runs
 
 
 class Fates(NamedTuple):
@@ -58,11 +59,25 @@ def cancel_delayed(chain_id: UUID, reason: str) -> UUID | None:
         return None
     run_id, _, _ = locked[chain_id]
     row = _rows([run_id]).get()
-    parent = children.parent_of(row)
-    if parent is not None and children.busy([parent]):
+    if _parent_is_busy(row):
         return None
     _write([(row, _cancelled_for(chain_id, reason))])
     return run_id
+
+
+def time_out_untaken(chain_ids: Collection[UUID]) -> int:
+    """End runs that nobody has and whose deadline has passed, in the caller's transaction; how many were not busy."""
+    had = dispatch.locked_for_end(chain_ids)
+    late = dispatch.rows().filter(pk__in=had, owner__isnull=True, deadline__lte=clock.now())
+    deadlines = dict(late.values_list("run_id", "deadline"))
+    rows = [row for row in _rows(list(deadlines)) if not _parent_is_busy(row)]
+    _write([(row, _timed_out_at(deadlines[row.pk], row)) for row in rows])
+    return len(rows)
+
+
+def _parent_is_busy(row: WorkflowRun) -> bool:
+    parent = children.parent_of(row)
+    return parent is not None and bool(children.busy([parent]))
 
 
 def _end(worker: int, claims: Sequence[dispatch.Claimed], end_of: _EndOf) -> Fates:
@@ -101,7 +116,11 @@ def _rows(run_ids: Sequence[UUID]) -> QuerySet[WorkflowRun]:
 
 
 def _timed_out(claimed: dispatch.Claimed, run: WorkflowRun) -> _End:
-    if claimed.deadline is not None and claimed.deadline == run.execution_deadline:
+    return _timed_out_at(claimed.deadline, run)
+
+
+def _timed_out_at(deadline: datetime | None, run: WorkflowRun) -> _End:
+    if deadline is not None and deadline == run.execution_deadline:
         which, message = "execution_timeout", "The workflow did not end within its execution_timeout."
     else:
         which, message = "run_timeout", f"The run did not end within its run_timeout of {run.run_timeout}."

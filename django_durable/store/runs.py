@@ -241,6 +241,13 @@ def set_blocked(run_id: UUID, block: blocking.Block) -> blocking.Block:
     return kept
 
 
+def block_all(run_ids: Sequence[UUID], block: blocking.Block) -> None:
+    """Note why these runs, which were not blocked before, are."""
+    kept = msgspec.structs.replace(block, since=clock.read().isoformat())
+    open_ = rows().filter(pk__in=run_ids, open_workflow_id__isnull=False, status__in=sorted(before(Status.BLOCKED)))
+    open_.update(status=Status.BLOCKED, blocked=blocking.encode(kept))
+
+
 def note_lingering(notes: Sequence[tuple[UUID, str | None]]) -> None:
     """Note what open runs still have to do with messages."""
     for run_id, lingering in notes:
@@ -262,6 +269,11 @@ def note_progress(notes: Sequence[tuple[UUID, str]]) -> None:
         return
     for run_id, progress in notes:
         rows().filter(pk=run_id).update(progress=progress)
+
+
+def names(run_ids: Sequence[UUID]) -> list[tuple[UUID, str, str]]:
+    """Run id, workflow id and name of these runs."""
+    return list(rows().filter(pk__in=run_ids).values_list("pk", "workflow_id", "name"))
 
 
 def set_going(run_id: UUID) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import msgspec
 from django.db.models import F, Q, QuerySet
 
 from django_durable.models import ActivityTask
@@ -211,6 +212,20 @@ def give_back(held: Held) -> bool:
 def leave_outside(held: Held) -> bool:
     """Its attempt goes on without a worker, until somebody uses its token. False: it is not ours any more."""
     return bool(_of(held).update(worker=OUTSIDE, external=True))
+
+
+class _Looks(msgspec.Struct):
+    """What of an activity's stored options matters to whoever tells its outcome."""
+
+    looks: int = 0
+
+
+_looks = msgspec.json.Decoder(_Looks)
+
+
+def looks_of(options: str) -> int:
+    """How many looks of ``ctx.poll()`` were made before the one that has these stored options."""
+    return _looks.decode(options).looks if options.startswith("{") else 0
 
 
 def locked_by_token(chain_id: UUID, key: str) -> ActivityTask | None:

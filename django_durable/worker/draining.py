@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from django_durable import instrumentation
-from django_durable.engine import commands, continuing, polls
+from django_durable.engine import commands, continuing, faults, polls
 from django_durable.engine.drain import Drain
 from django_durable.engine.pending import Pending
 from django_durable.exceptions import DurableError
@@ -43,6 +43,16 @@ class UnreadableMessage(events.Event, frozen=True):
 
     is_input: ClassVar[bool] = True
     error: str
+
+
+class CodeRaised(DurableError):
+    """A workflow's code has raised, and a fault blocks its run: nothing of the drain is written."""
+
+    def __init__(self, error: BaseException, *, event: int, where: str) -> None:
+        super().__init__(f"{type(error).__name__}: {error}")
+        self.error = error
+        self.event = event
+        self.where = where
 
 
 class Drainer:
@@ -255,6 +265,8 @@ class Drainer:
         run.draft.ending = self._ending(run, Status.COMPLETED, result=payload.dump(command.result))
 
     def _fail(self, run: OwnedRun, command: commands.FailRun, drain: Drain) -> None:
+        if run.instance.info.blocks and command.error is not None and faults.is_fault(command.error):
+            raise CodeRaised(command.error, event=drain.input_sequence, where=command.where)
         follows = successors.retried(run, command)
         self._note(run, command, command.event(run_id=follows.run_id if follows else None), drain)
         failure = msgspec.json.encode(command.failure).decode()

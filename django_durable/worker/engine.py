@@ -435,9 +435,10 @@ class Engine:
 
     def _after(self, run: OwnedRun) -> None:
         """The run has nothing more to write: what does it wait for?"""
-        self.alarms.set_timer(run)
-        if run.on_trial:
+        if run.was_blocked:
+            run.was_blocked = False
             self.parking.let_go_on(run)
+        self.alarms.set_timer(run)
         if not run.inputs:
             self.holdings.ready.pop(run.claimed.chain_id, None)
             if not run.running and not run.instance.unstarted:
@@ -520,7 +521,7 @@ class Engine:
             self._slots.announce_stop(job)
         self.parking.hand_over(list(self.holdings.owned.values()))
         for run in self.holdings.owned.values():
-            if not (run.inputs or run.wants_write or run.running or run.on_trial):
+            if not (run.inputs or run.wants_write or run.running or run.was_blocked):
                 run.idle_since = run.idle_since or 0.0
         self._bell.set()  # what can be released is, without a rest first
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+from django_durable import conf
 from django_durable.engine.drain import Drain
 from django_durable.engine.info import RunInfo
 from django_durable.engine.instance import Instance
@@ -110,6 +111,7 @@ class Loader:
             chain_id=claimed.chain_id,
             name=definition.name,
             queue=claimed.queue,
+            blocks=(definition.on_error or conf.current().ON_WORKFLOW_ERROR) == "block",
         )
         return Instance(definition, info)
 

@@ -17,10 +17,21 @@ from django_durable.client import messaging, scheduling
 from django_durable.definitions.registry import registry
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.exceptions import DurableError, UnknownDefinition
-from django_durable.history import vocabulary
+from django_durable.history import blocking, vocabulary
 from django_durable.history.failures import Failure
 from django_durable.models import ActivityTask
-from django_durable.store import database, delivery, dispatch, leases, paused_workflows, recovery, tasks, updates
+from django_durable.store import (
+    database,
+    delivery,
+    dispatch,
+    leases,
+    missing,
+    paused_workflows,
+    recovery,
+    runs,
+    tasks,
+    updates,
+)
 from django_durable.worker import overdue, task_rows, ticking
 
 logger = logging.getLogger("django_durable.worker")
@@ -118,10 +129,7 @@ class Maintenance:
         return messaging.close_children(parents) if parents else 0
 
     def _slow_round(self) -> None:
-        for definition, count in dispatch.postpone_unknown(
-            leases.registered_definitions(), paused=paused_workflows.names()
-        ):
-            logger.warning("%d runs are due, but no live worker has the workflow %s.", count, definition)
+        self._push_back()
         for key in dispatch.blocked_definitions() & self._definitions.keys():
             known = (self._definitions[key].fingerprint, vocabulary.current())
             while dispatch.offer_blocked(key, known) and not self._stopped:
@@ -130,6 +138,20 @@ class Maintenance:
             self._wake()
         recovery.forget_old_workers()
         updates.prune()
+
+    def _push_back(self) -> None:
+        """What nobody takes is out of the way of claims, and shows as blocked if it is for want of code."""
+        for untaken in missing.push_back(leases.registered_definitions(), paused=paused_workflows.names()):
+            definition = untaken.definition.replace("\t", " ")
+            logger.warning("%d runs are due, but no live worker has the workflow %s.", untaken.due, definition)
+            for run_id, workflow_id, name in runs.names(untaken.blocked):
+                instrumentation.send(
+                    instrumentation.run_blocked,
+                    workflow_id=workflow_id,
+                    run_id=run_id,
+                    name=name,
+                    block=blocking.missing(untaken.definition),
+                )
 
 
 def recover() -> int:

@@ -42,9 +42,7 @@ def report(task: ActivityTask, failure: Failure, **ending: Any) -> delivery.Repo
     outcome = messages.ActivityResult(
         key=task.key, failure=failure, attempts=task.attempt - task.interruptions, **ending
     )
-    outcome = messages.with_looks(
-        outcome, 0 if task.options == task_rows.CALLBACK else task_rows.looks_of(task.options)
-    )
+    outcome = messages.with_looks(outcome, tasks.looks_of(task.options))
     return delivery.Report(held=_held(task), outcome=outcome, settles=_is_atomic(task))
 
 

@@ -100,7 +100,6 @@ class OwnedRun:
         "instance",
         "messages",
         "noted",
-        "on_trial",
         "pauses",
         "progressed",
         "running",
@@ -108,6 +107,7 @@ class OwnedRun:
         "stale",
         "timer",
         "tries",
+        "was_blocked",
         "workflow_id",
     )
 
@@ -130,13 +130,13 @@ class OwnedRun:
         self.busy_until = 0.0  # time.monotonic() before which its row is not tried again
         self.tries = 0  # how often its end found that something else had come first
         self.idle_since: float | None = None
-        self.on_trial = claimed.hold == dispatch.BLOCKED  # parked until it has been seen to go on
         self.progressed = False
         self.begins = claimed.hold == dispatch.DELAYED  # the hold goes with the first flush
         self.asked: set[int] = set()  # children, by their sequence, whose start is under way elsewhere
         self.ends_outside = False  # its code runs no more: it has timed out, or was cancelled before it began
         self.pauses = False  # nothing more is applied to it: its row may say that it is paused
         self.noted: Lingering | None = None  # what its row says of open handlers and of signals that nobody took
+        self.was_blocked = False  # its row says so still, until a step of it is done
         self.stale = False  # its instance is to be replaced by a replay before the next input
 
     def __repr__(self) -> str:

@@ -17,6 +17,7 @@ from django_durable.history.codec import UnreadableEvent
 from django_durable.payloads import payload
 from django_durable.store import delivery, dispatch, flush, holds, inbox, leases, runs, tasks
 from django_durable.worker import task_rows
+from django_durable.worker.draining import CodeRaised
 from django_durable.worker.executors import Slots
 from django_durable.worker.flushing import Flusher
 from django_durable.worker.holdings import Holdings
@@ -50,6 +51,9 @@ class Parking:
             self._park(run, blocking.nondeterminism(error))
         elif isinstance(error, WorkflowStuck):
             self._park(run, blocking.stuck(where))
+        elif isinstance(error, CodeRaised):
+            logger.warning("The code of %r has raised.", run, exc_info=error.error)
+            self._park(run, blocking.raised(error.error, event=error.event, where=error.where))
         elif isinstance(error, UnreadableEvent):
             self._park(run, blocking.unreadable(error), blocked_by=vocabulary.current())
         else:
@@ -61,11 +65,10 @@ class Parking:
         self._park(run, blocking.crashing(times), recoveries=dispatch.PARK_AFTER - 1)
 
     def let_go_on(self, run: OwnedRun) -> None:
-        """A parked run has been replayed and has done what there was to do: it goes on by itself.
+        """A parked run has done its next step, or has none to do: it goes on by itself.
 
         Not before: what blocks or hangs again in its next step must find how often it has done so.
         """
-        run.on_trial = False
         self._flusher.persist(partial(self._take_hold_off, run))
 
     def _take_hold_off(self, run: OwnedRun) -> None:

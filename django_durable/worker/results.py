@@ -43,11 +43,12 @@ class Results:
         """An attempt has passed a time limit. A thread cannot be stopped: its slot stays taken until it ends."""
         if job not in self._holdings.jobs or job.timed_out:
             return
-        job.timed_out = True
+        stopping, job.timed_out = job.given_up, True
         self._slots.lost += int(job.definition.executor == THREAD)
         self._slots.give_up(job)
         failure = timeouts.failure(job.definition.name, timeout, timeouts.limit_of(job.definition, timeout))
-        delay = None if timeout == timeouts.LAST else attempts.retry_delay(job, TimeoutError(failure.message))
+        final = stopping or timeout == timeouts.LAST
+        delay = None if final else attempts.retry_delay(job, TimeoutError(failure.message))
         self.conclude(Finished(job=job, failure=failure, retry_after=delay, timeout=timeout))
 
     def conclude(self, finished: Finished) -> None:

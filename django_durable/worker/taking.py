@@ -212,6 +212,7 @@ class Taking:
             if loaded.error is not None:
                 self._parking.park(run, loaded.error, where=loaded.where)
             else:
+                run.was_blocked = claimed.hold == dispatch.BLOCKED
                 self._holdings.wake(run)
                 taken.runs.append(run)
 
@@ -262,7 +263,7 @@ class Taking:
             attempt=task.held.attempt,
             interruptions=task.interruptions,
             held=task.held,
-            looks=task_rows.looks_of(task.options),
+            looks=tasks.looks_of(task.options),
             expires_at=task.expires_at,
             headers=payload.load(task.headers) if task.headers else None,
             last_details=payload.load(task.heartbeat_details) if task.heartbeat_details else None,

@@ -70,11 +70,6 @@ def dump_options(definition: ActivityDefinition[Any, Any], *, looks: int = 0) ->
     return _encoder.encode(stored).decode()
 
 
-def looks_of(text: str) -> int:
-    """How many looks of ``ctx.poll()`` were made before this one."""
-    return _decoder.decode(text).looks if text else 0
-
-
 def load_options(name: str, text: str) -> ActivityDefinition[Any, Any]:
     """The registered definition with these options. A predicate (``Retry.when``) is always the registered one.
 

@@ -85,6 +85,7 @@ def test_every_option_of_a_workflow_is_listed():
         "name",
         "version",
         "default",
+        "on_error",
     }
 
 

@@ -312,3 +312,18 @@ def look_or_die(key: str) -> int:
     if looks == 3:
         os._exit(9)
     return looks
+
+
+@durable.activity(retry=FAST, start_to_close=timedelta(seconds=1))
+def deaf(key: str) -> None:
+    """Does not listen, and outlasts its time limit."""
+    note("begun", key)
+    time.sleep(2)
+
+
+@durable.activity(retry=ONCE)
+def looks_outside(key: str) -> int:
+    me = durable.current_activity()
+    note("look", key)
+    tokens[f"{key}/{Entry.objects.filter(kind='look', key=key).count()}"] = me.token
+    me.complete_later()

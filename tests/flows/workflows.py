@@ -836,3 +836,22 @@ async def clan(ctx: Context, key: str, steps: int, seconds: float, again: int = 
     if again:
         ctx.continue_as_new(key, steps, seconds, again=again - 1)
     return [len(done[0]), len(done[1]), done[2]]
+
+
+faults: dict[str, BaseException] = {}
+"""What ``stumbles`` meets at each of its steps, as its code of today."""
+
+
+@durable.workflow(on_error="block")
+async def stumbles(ctx: Context, key: str) -> list[str]:
+    """Its code may have a fault in any step."""
+    ctx.compensate(activities.record, "undone", key)
+    seen = []
+    for step in ("start", "activity", "signal"):
+        if f"{key}/{step}" in faults:
+            raise faults[f"{key}/{step}"]
+        if step == "start":
+            seen.append(await ctx.activity(activities.record, "step", f"{key}/{step}"))
+        elif step == "activity":
+            seen.append(await ctx.wait_signal(approved))
+    return seen

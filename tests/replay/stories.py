@@ -205,6 +205,10 @@ def saga(run: Run) -> None:
     run.complete("cancel flight")
 
 
+def surrounded(run: Run) -> None:
+    run.complete("a")
+
+
 STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
     "order": (order, (7,)),
     "gives_calls_up": (gives_calls_up, ()),
@@ -226,13 +230,18 @@ STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
     "batch": (batch, ()),
     "until": (until, ()),
     "saga": (saga, ()),
+    "surrounded": (surrounded, ("a",)),
 }
+BEGINNINGS: dict[str, dict[str, Any]] = {
+    "surrounded": {"headers": payload({"language": "de", "actor": 7, "trace": {"traceparent": "00-ab-cd-01"}})},
+}
+"""What RunStarted holds besides the arguments."""
 
 
 def tell(name: str) -> list[Recorded]:
     """The history of that story, as this Python gives it."""
     story, arguments = STORIES[name]
-    run = Run(WORKFLOWS[name], *arguments)
+    run = Run(WORKFLOWS[name], *arguments, **BEGINNINGS.get(name, {}))
     story(run)
     assert run.instance.closed, f"{name} waits at {run.instance.waiting()}"
     run.evict()

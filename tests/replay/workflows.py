@@ -340,3 +340,9 @@ async def saga(ctx: Context) -> None:
             await ctx.activity(WORK, "hotel")
             ctx.compensate(cancel_hotel)
     await ctx.activity(WORK, "pay")
+
+
+@_workflow
+async def surrounded(ctx: Context, label: str) -> str:
+    """Its start had surroundings, which are for its activities: its own code sees nothing of them."""
+    return await ctx.activity(WORK, label)

@@ -343,15 +343,20 @@ def test_the_service_verbs_have_async_twins() -> None:
     verbs = [name for name in verbs if not name.startswith(("_", "a"))]
     assert sorted(verbs) == [
         "cancel_workflow",
+        "cancel_workflows",
         "get_workflow",
         "get_workflow_status",
         "pause_workflow",
+        "pause_workflows",
         "query_workflow",
         "resume_workflow",
+        "resume_workflows",
         "signal_workflow",
+        "signal_workflows",
         "start_workflow",
         "start_workflows",
         "terminate_workflow",
+        "terminate_workflows",
         "update_workflow",
     ]
     for name in verbs:

@@ -11,6 +11,7 @@ import pytest
 from django_durable import Retry
 from django_durable.definitions.activity import ActivityDefinition, ActivityOptions
 from django_durable.definitions.registry import Registry
+from django_durable.store import tasks
 from django_durable.worker import task_rows
 
 IN_COLUMNS = {"queue", "priority"}  # of the row: not among its options
@@ -71,3 +72,10 @@ def test_all_of_them_together_are_kept(declared: ActivityDefinition[[str], None]
 def test_what_is_as_declared_is_not_stored(declared: ActivityDefinition[[str], None]) -> None:
     assert task_rows.dump_options(declared) == ""
     assert task_rows.load_options("tests.send", "") is declared
+
+
+def test_the_looks_of_a_poll_are_counted_there(declared: ActivityDefinition[[str], None]) -> None:
+    stored = task_rows.dump_options(declared, looks=7)
+    assert tasks.looks_of(stored) == 7
+    assert task_rows.load_options("tests.send", stored).options == declared.options
+    assert [tasks.looks_of(text) for text in ("", task_rows.CALLBACK)] == [0, 0]

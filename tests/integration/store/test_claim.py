@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from django_durable.store import clock, dispatch, levels
+from django_durable.store import clock, dispatch, levels, missing
 from tests.integration.store import chains
 from tests.integration.store.sessions import Session, all_at_once, paused
 
@@ -171,7 +171,8 @@ def test_due_runs_that_no_live_worker_has_are_pushed_back_and_reported() -> None
     strange = [chains.start(definition="tests.gone") for _ in range(2)]
     known = chains.start()
 
-    assert dispatch.postpone_unknown([chains.DEFINITION]) == [("tests.gone", 2)]
+    (untaken,) = missing.push_back([chains.DEFINITION])
+    assert (untaken.definition, untaken.due, sorted(untaken.blocked)) == ("tests.gone", 2, sorted(strange))
 
     assert all(chains.row(chain).wakeup_at > clock.read() + timedelta(seconds=20) for chain in strange)  # type: ignore[operator]
     assert ids(chains.claim(chains.worker())) == [known]
@@ -182,11 +183,11 @@ def test_due_runs_that_no_live_worker_has_are_found_in_every_queue_and_priority(
     strange = [chains.start(definition="tests.gone", queue=queue, priority=priority) for queue, priority in places]
     later = chains.start(definition="tests.gone", wakeup_at=clock.read() + timedelta(hours=1))
 
-    assert dispatch.postpone_unknown([chains.DEFINITION]) == [("tests.gone", 4)]
+    assert [(one.definition, one.due) for one in missing.push_back([chains.DEFINITION])] == [("tests.gone", 4)]
 
     pushed = [chains.row(chain).wakeup_at for chain in strange]
     assert all(moment is not None and moment > clock.read() + timedelta(seconds=20) for moment in pushed)
-    assert dispatch.postpone_unknown([chains.DEFINITION]) == []
+    assert missing.push_back([chains.DEFINITION]) == []
     assert chains.row(later).wakeup_at > clock.read() + timedelta(minutes=50)  # type: ignore[operator]
 
 

@@ -11,7 +11,7 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection, transaction
 
 from django_durable.models import Worker
-from django_durable.store import clock, database, dispatch, flush, inbox, leases, look, outcomes, recovery
+from django_durable.store import clock, database, dispatch, flush, inbox, leases, look, missing, outcomes, recovery
 from django_durable.worker import heartbeat, overdue
 from tests.integration.store import chains, sessions
 from tests.integration.store.sessions import Elsewhere, Session, paused, until
@@ -293,7 +293,7 @@ def test_the_fence_tells_the_transactions_id_and_the_databases_time() -> None:
 
 @pytest.mark.postgres
 @pytest.mark.parametrize(
-    "verb", ["heartbeat", "declare_dead", "recovery", "make_due", "postpone_unknown", "park_stuck", "overdue", "poll"]
+    "verb", ["heartbeat", "declare_dead", "recovery", "make_due", "push_back", "park_stuck", "overdue", "poll"]
 )
 def test_every_other_transaction_of_ours_that_locks_rows_is_ended_by_the_server_when_it_stops(verb: str) -> None:
     """A process that is stopped inside one would keep its locks for ever, and what is locked is never recovered."""
@@ -315,7 +315,7 @@ def test_every_other_transaction_of_ours_that_locks_rows_is_ended_by_the_server_
         "declare_dead": lambda: leases.declare_dead(by=judge),
         "recovery": lambda: recovery.release_chains([dead]),
         "make_due": lambda: dispatch.make_due([asleep]),
-        "postpone_unknown": lambda: dispatch.postpone_unknown([chains.DEFINITION]),
+        "push_back": lambda: missing.push_back([chains.DEFINITION]),
         "park_stuck": lambda: recovery.park_stuck([dead]),
         "overdue": overdue.sweep,
         "poll": poll,

@@ -24,7 +24,7 @@ from django_durable.models import (
     Update,
     WorkflowRun,
 )
-from django_durable.store import clock, dispatch, history, inbox, levels, recovery, runs, tasks, updates
+from django_durable.store import clock, dispatch, history, inbox, levels, missing, recovery, runs, tasks, updates
 
 pytestmark = pytest.mark.django_db
 
@@ -276,7 +276,7 @@ def test_due_chains_of_unknown_code_are_found_level_by_level() -> None:
     """Whatever sleeps is not looked at: a range of the index for each level, and its queues one by one."""
     Dispatch.objects.filter(pk__in=[key(7), key(8)]).update(owner=None, wakeup_at=clock.read() - timedelta(minutes=1))
 
-    plans = plans_of(lambda: dispatch.postpone_unknown(["tests.other"]))
+    plans = plans_of(lambda: missing.push_back(["tests.other"]))
 
     assert scans(plans) == []
     assert re.search(r"queue\b.*=.*priority\b.*=.*wakeup_at\b.*<", plans)

@@ -97,3 +97,12 @@ def test_try_is_the_default_and_does_not_wait(make_worker, queue):
     handle = cancel("try", "until_cancelled", queue)
     wait_for(lambda: Entry.objects.filter(kind="cancelled"), "the activity to learn it")
     assert end(handle)[0] == "cancelled"
+
+
+def test_what_was_asked_to_stop_and_runs_out_of_time_is_not_tried_again(worker):
+    handle = cancel("wait", "deaf")
+    assert end(handle) == ["cancelled", 0]
+    [failed] = [one for one in handle.history() if one.type == "ActivityFailed"]
+    assert failed.data["timeout"] == "start_to_close"
+    assert Entry.objects.filter(kind="begun").count() == 1
+    wait_for(lambda: worker._slots.taken() == 0, "the thread to end")

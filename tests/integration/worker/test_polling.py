@@ -65,6 +65,16 @@ def test_a_look_that_hangs_ends_when_the_time_is_over(worker):
     assert handle.result(timeout=DEADLINE)["timeout"] == "poll"
 
 
+def test_looks_that_somebody_outside_answers_are_counted(worker):
+    lasting.tokens.clear()
+    handle = durable.start_workflow(lasting.polls, "k", attempts=2, name="flows.looks_outside")
+    for number in (1, 2):
+        wait_for(lambda: f"k/{number}" in lasting.tokens, "the look")  # noqa: B023
+        durable.complete_activity(lasting.tokens[f"k/{number}"], number)
+    failure = handle.result(timeout=DEADLINE)
+    assert (failure["timeout"], failure["attempts"]) == ("poll", 2)
+
+
 def test_a_predicate_that_raises_fails_the_call(worker):
     assert polled("broken")["type"] == "LookupError"
 
