@@ -261,7 +261,7 @@ def test_routers_are_no_trouble_without_a_second_database_or_atomic_activities(
     assert ids() == []
     with override_settings(DATABASE_ROUTERS=[Archived()]):
         with monkeypatch.context() as plain:
-            plain.setattr(checks, "registry", Registry())
+            plain.setattr(setting_checks, "registry", Registry())
             assert ids() == []
         databases(SQLITE)
         assert ids() == []
