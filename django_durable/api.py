@@ -38,6 +38,7 @@ from django_durable.definitions.workflow import (
     WorkflowOptions,
 )
 from django_durable.exceptions import DefinitionError
+from django_durable.payloads import custom
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -203,6 +204,14 @@ class Durable:
     def update(self, name: str) -> UpdateDefinition:
         """Declare an update. Calling it makes a message; to send one: ``update_workflow``."""
         return UpdateDefinition(name)
+
+    def payload_type(self, kind: type[T], *, encode: Callable[[T], Any], decode: Callable[[Any], T]) -> None:
+        """Let values of ``kind`` be arguments, results and messages.
+
+        ``encode`` turns one into something that can be stored already (text, numbers, lists, dicts with text keys),
+        ``decode`` makes it again, wherever an annotation names the class. Call it where the class is defined.
+        """
+        custom.add(kind, encode=encode, decode=decode)
 
     def workflow_named(self, name: str, version: str | None = None) -> WorkflowDefinition[..., Any]:
         """The workflow that is registered as ``name``; it is looked up when first used.

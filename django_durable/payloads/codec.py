@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from django_durable.exceptions import PayloadError
-from django_durable.payloads import limits, unsupported, walk
+from django_durable.payloads import custom, limits, unsupported, walk
 from django_durable.payloads.payload import JSON, Payload
 
 logger = logging.getLogger("django_durable")
@@ -26,7 +26,10 @@ _ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
 def _encode_other(value: Any) -> Any:
-    """What msgspec does not know: subclasses of plain types, and pydantic models."""
+    """What msgspec does not know: types of the application's own, subclasses of plain types, and pydantic models."""
+    own = custom.of_value(value)
+    if own is not None:
+        return own.encode(value)
     for plain, convert in _PLAIN:
         if isinstance(value, plain):
             return convert(value)
@@ -51,6 +54,9 @@ def _pydantic_fields(model: Any) -> dict[str, Any]:
 
 
 def _decode_other(kind: Any, value: Any) -> Any:
+    own = custom.of_type(kind)
+    if own is not None:
+        return own.decode(value)
     if hasattr(kind, "__pydantic_validator__"):
         return kind.model_validate(value)
     if isinstance(kind, type) and issubclass(kind, str | int | float):

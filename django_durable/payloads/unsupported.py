@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from django_durable.payloads import custom
+
 SUPPORTED = (
     "use dataclasses, dicts with text keys, lists, tuples, sets, text, numbers, bytes, datetimes, Decimal, UUID, "
     "enums or pydantic models"
@@ -51,6 +53,7 @@ def is_unsupported(value: Any) -> bool:
         return not all(isinstance(key, _KEYS) for key in value)
     return not (
         isinstance(value, _STORABLE)
+        or custom.of_value(value) is not None
         or dataclasses.is_dataclass(kind)
         or hasattr(kind, "__attrs_attrs__")
         or hasattr(kind, "__pydantic_validator__")
