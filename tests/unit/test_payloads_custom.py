@@ -57,5 +57,5 @@ def test_what_encode_gives_must_be_storable_itself() -> None:
 def test_wrong_registrations_are_refused() -> None:
     with pytest.raises(DefinitionError, match="takes a class"):
         durable.payload_type("Money", encode=str, decode=str)  # type: ignore[arg-type]
-    with pytest.raises(DefinitionError, match="decode is no function"):
+    with pytest.raises(DefinitionError, match="decode must be a function"):
         durable.payload_type(Money, encode=str, decode=None)  # type: ignore[arg-type]
