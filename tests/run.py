@@ -21,6 +21,9 @@ BIN = Path(sys.executable).parent
 POSTGRES_URL = os.environ.get("DURABLE_TEST_POSTGRES_URL") or "postgres://postgres@127.0.0.1:5432/test"
 REQUIRED = os.environ.get("DURABLE_TEST_REQUIRE", "").split(",")
 
+PARALLEL = ("-n", str(min(os.cpu_count() or 1, 4)), "--dist", "loadfile")
+"""Each file in one process, because its tests share rows; not more than a database server of the usual size bears."""
+
 PASSED, FAILED = "passed", "FAILED"
 
 
@@ -67,6 +70,7 @@ def pytest(url: str, arguments: list[str]) -> str:
         sys.executable,
         "-m",
         "pytest",
+        *PARALLEL,
         *arguments,
         DURABLE_TEST_DATABASE_URL=url,
         DURABLE_TEST_SUFFIX=suffix,
