@@ -371,6 +371,15 @@ class Durable:
         ended: bool = _client().terminate_workflow(workflow_id, reason)
         return ended
 
+    def retry_failed(self, queryset: QuerySet[WorkflowRun], reason: str = "") -> BulkResult:
+        """Let each workflow of ``WorkflowRun.objects.failed()...`` go on just before its failure, with today's code.
+
+        Each is committed on its own. Skipped are runs that have neither failed nor timed out, those that were tried
+        again already, and those whose workflow id has an open run.
+        """
+        result: BulkResult = _client().retry_failed(queryset, reason)
+        return result
+
     def signal_workflows(
         self,
         queryset: QuerySet[WorkflowRun],
@@ -480,6 +489,7 @@ class Durable:
     aterminate_workflow = _twin(terminate_workflow)
     apause_workflow = _twin(pause_workflow)
     aresume_workflow = _twin(resume_workflow)
+    aretry_failed = _twin(retry_failed)
     asignal_workflows = _twin(signal_workflows)
     acancel_workflows = _twin(cancel_workflows)
     aterminate_workflows = _twin(terminate_workflows)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from django.apps import apps
 from django.core.exceptions import FieldError
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from django_durable.definitions import attributes
 from django_durable.definitions.subject import subject_of
@@ -48,6 +48,13 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
     def named(self, *names: str) -> Self:
         """Runs of these workflows, of all their versions."""
         return self.filter(name__in=names)
+
+    def last_of_chain(self) -> Self:
+        """Runs that no other run of their chain follows: neither a retry, nor a continuation, nor a reset."""
+        later = self.model._default_manager.using(self.db).filter(
+            chain_id=OuterRef("chain_id"), created_at__gt=OuterRef("created_at")
+        )
+        return self.filter(~Exists(later))
 
     def closed_since(self, moment: datetime) -> Self:
         """Runs that have ended at that time or later."""

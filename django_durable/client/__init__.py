@@ -5,6 +5,7 @@ from django_durable.client.bulk import (
     cancel_workflows,
     pause_workflows,
     resume_workflows,
+    retry_failed,
     signal_workflows,
     terminate_workflows,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "resume_definition",
     "resume_workflow",
     "resume_workflows",
+    "retry_failed",
     "signal_with_start",
     "signal_workflow",
     "signal_workflows",

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
-from django_durable.client import ending, messaging, pausing
+from django_durable.client import ending, messaging, pausing, resetting
 from django_durable.definitions.signal import SignalMessage
 from django_durable.exceptions import DurableError
 from django_durable.history import messages
@@ -63,6 +63,27 @@ def pause_workflows(queryset: Runs, reason: str = "") -> BulkResult:
 def resume_workflows(queryset: Runs) -> BulkResult:
     """Let each paused run of the queryset go on. The others are skipped."""
     return _one_by_one(queryset, lambda run: pausing.resume_workflow(run.workflow_id, run_id=run.run_id))
+
+
+def retry_failed(queryset: Runs, reason: str = "") -> BulkResult:
+    """Let each workflow of the queryset whose last run has failed or timed out go on; the others are skipped."""
+    result = BulkResult()
+    for batch in batches(ids_of(queryset)):
+        failed = runs.rows().filter(pk__in=batch, status__in=sorted(resetting.RETRIED)).order_by("created_at")
+        done = sum(_retry(run_id, reason) for run_id in failed.values_list("pk", flat=True))
+        result += BulkResult(done=done, skipped=len(batch) - done)
+    return result
+
+
+def _retry(run_id: UUID, reason: str) -> bool:
+    latest = runs.latest_of_chain(run_id)
+    if latest is None or latest.pk != run_id:
+        return False  # it was tried again already
+    try:
+        resetting.retry_run(run_id, reason)
+    except DurableError:  # it goes on already, or its workflow id has an open run
+        return False
+    return True
 
 
 def ids_of(queryset: Runs) -> list[UUID]:

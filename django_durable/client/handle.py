@@ -12,7 +12,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from django_durable.client import ending, messaging, pausing, querying, reading, updating, waiting
+from django_durable.client import ending, messaging, pausing, querying, reading, resetting, updating, waiting
 from django_durable.definitions import update as updates
 from django_durable.definitions.registry import registry
 from django_durable.definitions.signal import SignalDefinition, SignalMessage, as_message
@@ -143,6 +143,28 @@ class WorkflowHandle(Generic[R]):
         """Let the paused workflow go on. False: it was not paused, or has ended."""
         return pausing.resume_workflow(self.workflow_id, run_id=self.run_id)
 
+    def reset(self, *, to_event: int, reapply_signals: bool = True, reason: str = "") -> WorkflowHandle[R]:
+        """Do this run once more from just before the step that holds the event ``to_event``; a handle of the new run.
+
+        Everything before that step is copied and not done again. What came later is dropped, but for signals, unless
+        ``reapply_signals`` is false, and for results of activities that were called before; if ``to_event`` is such a
+        result itself, that activity is executed again. An open run ends as terminated. Raises
+        ``WorkflowAlreadyStarted`` if this run has ended and the workflow id has an open run, ``DurableError`` if there
+        is no such event.
+        """
+        run_id = resetting.reset_run(self.run_id, to_event, reapply_signals=reapply_signals, reason=reason)
+        return WorkflowHandle(self.workflow_id, run_id, self._definition)
+
+    def retry_failed(self, reason: str = "") -> WorkflowHandle[R]:
+        """Let a workflow that has failed or timed out go on just before its failure; a handle of the new run.
+
+        What failed is done again, with the code of today: the activity, with the same idempotency key, or the last
+        step of the workflow's own code. Raises ``DurableError`` if it has not failed, ``WorkflowAlreadyStarted`` if
+        its workflow id has an open run.
+        """
+        run_id = resetting.retry_run(self.run_id, reason)
+        return WorkflowHandle(self.workflow_id, run_id, self._definition)
+
     def history(self) -> list[reading.HistoryEntry]:
         """The events of this run, in order."""
         return reading.history_of(self.run_id)
@@ -155,6 +177,8 @@ class WorkflowHandle(Generic[R]):
     aterminate = sync_to_async(terminate)
     apause = sync_to_async(pause)
     aresume = sync_to_async(resume)
+    areset = sync_to_async(reset)
+    aretry_failed = sync_to_async(retry_failed)
     ahistory = sync_to_async(history)
 
     def _run(self) -> WorkflowRun:

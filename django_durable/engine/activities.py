@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Coroutine
+from datetime import datetime
 from typing import Any
 
 from django_durable.definitions.activity import ActivityDefinition
@@ -114,6 +115,18 @@ class Activities:
         pending.future = asyncio.Future(loop=self._loop)
         with contextlib.suppress(ActivityError, PayloadError):
             await pending.future
+
+    def rekey(self, key: str) -> None:
+        """``key`` begins the keys that are made from now on."""
+        self._key = key
+
+    def begin_again(self, event: events.RunReset, time: datetime) -> None:
+        """The run was reset: these are executed once more, as if they had been asked for at ``time``."""
+        for sequence in (*event.again, *event.interrupted):
+            pending = self.pending.get(sequence)
+            if pending is not None:
+                pending.scheduled_at = time
+                pending.again = "interrupted" if sequence in event.interrupted else "again"
 
     # What happens to it
 

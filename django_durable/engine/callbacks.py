@@ -52,12 +52,13 @@ def address_with(make: MakeAddress) -> None:
 class Opening:
     """A callback that was asked for."""
 
-    __slots__ = ("command", "promise", "returns")
+    __slots__ = ("again", "command", "promise", "returns")
 
     def __init__(self, command: OpenCallback, returns: Any, loop: DeterministicLoop) -> None:
         self.command = command
         self.returns = returns
         self.promise = Promise(loop)
+        self.again = False  # its place for the answer may be missing, since the run was reset
 
 
 class Callback(Generic[T]):
@@ -114,6 +115,16 @@ class Callbacks:
         self._seed = seed
         self._input = 0
         self._opened: Counter[str] = Counter()
+
+    def rekey(self, key: str) -> None:
+        """``key`` begins the keys that are made from now on."""
+        self._key = key
+
+    def begin_again(self, event: events.RunReset) -> None:
+        """The run was reset: these can be fulfilled once more."""
+        for sequence in event.again:
+            if sequence in self.pending:
+                self.pending[sequence].again = True
 
     def begin(self, sequence: int) -> None:
         """A drain begins: that of the input ``sequence``."""

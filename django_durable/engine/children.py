@@ -121,6 +121,10 @@ class Children:
         self._input = 0
         self._drawn: Counter[bytes] = Counter()
 
+    def rekey(self, key: str, *, source: str) -> None:
+        """What the keys and ids are made from that are made from now on."""
+        self._key, self._source = key, source
+
     def begin(self, sequence: int) -> None:
         """A drain begins: that of the input ``sequence``."""
         self._input = sequence

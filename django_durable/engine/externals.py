@@ -62,6 +62,10 @@ class Externals:
         self._recorder = recorder
         self._key = key
 
+    def rekey(self, key: str) -> None:
+        """``key`` begins the keys that are made from now on."""
+        self._key = key
+
     async def signal(
         self,
         workflow_id: str,

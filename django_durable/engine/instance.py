@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine import eviction, lines, patches, reading, replay, stack, words
@@ -46,6 +48,7 @@ class Instance:
     __slots__ = (
         "_main",
         "_marked",
+        "_origin",
         "_reason",
         "_state",
         "closed",
@@ -69,6 +72,7 @@ class Instance:
         self.size = 0
         """Characters of the stored history. Who stores what was applied adds to it."""
         self._marked: frozenset[str] | None = frozenset()
+        self._origin = info.run_id  # the run that it was reset from, or else itself
         self._state: RunState | None = None
         self._main: Task | None = None
         self._reason: str | None = None  # of the request to cancel, once there was one
@@ -82,6 +86,7 @@ class Instance:
         ``NonDeterminismError`` if the code does not repeat what history holds, ``DurableError`` for what is none.
         """
         self._marked = patches.marked(history)
+        self._origin = _origin_of(history) or self.info.run_id
         before: tuple[Recorded, list[Recorded]] | None = None
         for drain in replay.drains(history):
             touch()
@@ -102,6 +107,7 @@ class Instance:
         """
         repeatable = [one for one in history if events.ended_from_outside(one.event) is None]
         self._marked = patches.marked(repeatable) if len(repeatable) > 1 else None
+        self._origin = _origin_of(repeatable) or self.info.run_id
         for input, commands in replay.drains(repeatable):
             touch()
             if len(repeatable) == 1:
@@ -286,13 +292,16 @@ class Instance:
             raise self._parted(None, recorded, recorded[-1].sequence)
         self.sequence, self.last_time = input.sequence, input.time
         self.size += input.size
+        if isinstance(input.event, events.RunReset):
+            self._running.reset(input.event, input.time)
 
     def _drain(self, input: Recorded, recorded: list[Recorded] | None) -> list[Entry]:
         """Apply the input and run until nothing is ready: the commands, without a sequence yet."""
         event = input.event
         if self._state is None:
             assert isinstance(event, events.RunStarted)
-            self._state = RunState(self.definition, self.info, input, event, marked=self._marked)
+            info = replace(self.info, run_id=self._origin)
+            self._state = RunState(self.definition, info, input, event, marked=self._marked)
         state = self._state
         self.sequence = input.sequence
         self.last_time = input.time
@@ -422,6 +431,11 @@ class Instance:
 def _is_awaited(state: RunState, sequence: int) -> bool:
     """Whether an activity or a callback still has no outcome."""
     return sequence in state.activities.pending or sequence in state.callbacks.pending
+
+
+def _origin_of(history: Iterable[Recorded]) -> UUID | None:
+    """The run in which a history that was copied, perhaps several times, began."""
+    return next((one.event.from_run for one in history if isinstance(one.event, events.RunReset)), None)
 
 
 _APPLY: dict[type[Event], Callable[[Instance, Any], None]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, MutableMapping
 from typing import Any
+from uuid import UUID
 
 from django_durable.engine.info import RunInfo
 
@@ -17,6 +18,10 @@ class WorkflowLog(logging.LoggerAdapter[logging.Logger]):
     def __init__(self, run: RunInfo, silent: Callable[[], bool]) -> None:
         super().__init__(logging.getLogger(LOGGER), {"workflow_id": run.workflow_id, "run_id": str(run.run_id)})
         self._silent = silent
+
+    def rename(self, run_id: UUID) -> None:
+        """The run was reset: it has an id of its own from here on."""
+        self.extra = {**(self.extra or {}), "run_id": str(run_id)}
 
     def isEnabledFor(self, level: int) -> bool:
         return not self._silent() and super().isEnabledFor(level)

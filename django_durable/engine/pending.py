@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from django_durable.engine.commands import ScheduleActivity
 
@@ -14,10 +14,11 @@ class Pending:
 
     ``worker`` and ``epoch`` say who runs it without a task row: read from history on replay, else None until the
     worker sets them. ``scheduled_at`` is the time of its drain. ``stopping``: it was asked to stop, and its end is
-    waited for.
+    waited for. ``again``: the run was reset, so it may have neither task row nor anybody who executes it; whether
+    somebody did.
     """
 
-    __slots__ = ("command", "epoch", "future", "scheduled_at", "stopping", "ticket", "worker")
+    __slots__ = ("again", "command", "epoch", "future", "scheduled_at", "stopping", "ticket", "worker")
 
     def __init__(self, command: ScheduleActivity, future: asyncio.Future[Any], scheduled_at: datetime) -> None:
         self.command = command
@@ -27,3 +28,4 @@ class Pending:
         self.epoch: int | None = None
         self.ticket = 0
         self.stopping = False
+        self.again: Literal["again", "interrupted"] | None = None

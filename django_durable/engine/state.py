@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from django_durable.definitions.workflow import WorkflowDefinition
@@ -108,6 +110,18 @@ class RunState:
         self.callbacks.begin(recorded.sequence)
         self.recorder.begin(commands)
         self.recorder.verdict = check_length(recorded.sequence)
+
+    def reset(self, event: events.RunReset, time: datetime) -> None:
+        """From here on the run is one of its own: its id, and the keys and ids that are made of that."""
+        self.info = replace(self.info, run_id=event.run_id)
+        self.log.rename(event.run_id)
+        key = event.run_id.hex
+        self.activities.rekey(key)
+        self.callbacks.rekey(key)
+        self.externals.rekey(key)
+        self.children.rekey(key, source=f"{self.beginning.seed} {key}")
+        self.activities.begin_again(event, time)
+        self.callbacks.begin_again(event)
 
     def tidy(self, *, closed: bool) -> None:
         """Forget failures that somebody has seen; at the run's end report those that nobody has, and calls unmade."""

@@ -74,6 +74,7 @@ _EVENTS: dict[type[events.Event], Callable[[Any], str]] = {
     events.PatchMarked: lambda event: f"the marker of patch {event.id}",
     events.CancelRequested: lambda event: "a request to cancel",
     events.RunPaused: lambda event: "the pause of the run",
+    events.RunReset: lambda event: "the reset",
     events.RunResumed: lambda event: "the end of the run's pause",
     events.RunStarted: lambda event: f"the start with {_payload(event.input)}",
     events.RunCompleted: lambda event: f"the run to complete with {_payload(event.result)}",

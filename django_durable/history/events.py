@@ -141,6 +141,21 @@ class RunResumed(Event, frozen=True):
     is_input: ClassVar[bool] = True
 
 
+class RunReset(Event, frozen=True):
+    """What is before it was copied from another run. The code does not learn of it but by ``ctx.info.run_id``.
+
+    Keys and ids that are made from here on are the run's own. ``again``: sequences of activities and callbacks that
+    are begun once more; ``interrupted``: of those that somebody was executing at the time.
+    """
+
+    is_input: ClassVar[bool] = True
+    from_run: UUID
+    run_id: UUID
+    reason: str = ""
+    again: tuple[int, ...] = ()
+    interrupted: tuple[int, ...] = ()
+
+
 # Recorded commands
 
 
@@ -309,6 +324,7 @@ TYPES: dict[str, type[Event]] = {
         CancelRequested,
         RunPaused,
         RunResumed,
+        RunReset,
         ActivityScheduled,
         ActivityCancelRequested,
         CallbackOpened,
@@ -337,5 +353,5 @@ TYPES: dict[str, type[Event]] = {
     )
 }
 CLOSING = (RunCompleted, RunFailed, RunCancelled, RunContinuedAsNew, RunTerminated, RunTimedOut)
-NOTES = (RunPaused, RunResumed)
+NOTES = (RunPaused, RunResumed, RunReset)
 """Inputs that do not reach the code."""

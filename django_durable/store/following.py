@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 from django.db.models import Case, F, Value, When
 
+from django_durable.definitions.workflow import key_of
 from django_durable.history import events
 from django_durable.history.status import Status
 from django_durable.models import Dispatch, RunAttribute, WorkflowRun
@@ -26,6 +27,8 @@ class Following(NamedTuple):
     started: events.RunStarted
     fingerprint: str
     delay: timedelta = timedelta(0)
+    copies: int = 0  # events of ``ended`` that its history begins with, its start among them
+    reset: events.RunReset | None = None  # what follows these
 
 
 def before(follow: Sequence[Following]) -> dict[UUID, WorkflowRun]:
@@ -39,9 +42,50 @@ def insert(follow: Sequence[Following], ended: dict[UUID, WorkflowRun]) -> None:
         return
     using, now = database.alias(), clock.read()
     WorkflowRun.objects.using(using).bulk_create([_next(one, ended[one.ended], now) for one in follow])
-    history.append([history.Row.of(one.run_id, 1, now + one.delay, one.started) for one in follow])
+    _begin(follow, now)
     _carry_attributes({one.ended: one.run_id for one in follow})
     _dispatch([_place(one, ended[one.ended], now) for one in follow])
+
+
+def reopen(one: Following, ended: WorkflowRun) -> bool:
+    """Write a run that goes on with a chain which has ended, in the caller's transaction.
+
+    False: its workflow id, or the chain, belongs to an open run.
+    """
+    now = clock.read()
+    ended = _with_new_deadline(ended, now)
+    row = _next(one, ended, now)
+    WorkflowRun.objects.using(database.alias()).bulk_create([row], ignore_conflicts=True)
+    if not WorkflowRun.objects.using(database.alias()).filter(pk=one.run_id).exists():
+        return False
+    _begin([one], now)
+    _carry_attributes({one.ended: one.run_id})
+    place = _place(one, ended, now)
+    definition = key_of(ended.name, ended.version)
+    chain = Dispatch(queue=ended.queue, priority=ended.priority, definition=definition, **place._asdict())
+    dispatch.rows().bulk_create([chain], ignore_conflicts=True)
+    return dispatch.rows().filter(pk=one.chain_id, run_id=one.run_id).exists()
+
+
+def _with_new_deadline(ended: WorkflowRun, now: datetime) -> WorkflowRun:
+    """What the whole chain had for its time, it has once more from now on, if that is over."""
+    deadline = ended.execution_deadline
+    if deadline is not None and deadline <= now:
+        chain = WorkflowRun.objects.using(database.alias()).filter(chain_id=ended.chain_id)
+        began = chain.order_by("created_at").values_list("created_at", flat=True)[0]
+        ended.execution_deadline = now + (deadline - began)
+    return ended
+
+
+def _begin(follow: Sequence[Following], now: datetime) -> None:
+    """The first events: the start, or what is copied, and that it was."""
+    new = [one for one in follow if not one.copies]
+    history.append([history.Row.of(one.run_id, 1, now + one.delay, one.started) for one in new])
+    for one in follow:
+        if one.copies:
+            history.copy(one.ended, one.run_id, one.copies)
+            assert one.reset is not None
+            history.append(history.after_last([(one.run_id, one.reset)]))
 
 
 def _next(one: Following, ended: WorkflowRun, now: datetime) -> WorkflowRun:

@@ -137,6 +137,17 @@ def page(run_id: UUID, after_sequence: int, limit: int, *, data_limit: int) -> l
     ]
 
 
+def copy(from_run: UUID, to_run: UUID, count: int) -> None:
+    """Give a run the first ``count`` events of another, as they are."""
+    columns = "sequence, type, schema, time, data"
+    with database.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {_TABLE} (run_id, {columns}) SELECT %s, {columns} FROM {_TABLE} "
+            "WHERE run_id = %s AND sequence <= %s",
+            [database.key_of(to_run), database.key_of(from_run), count],
+        )
+
+
 class Last(NamedTuple):
     """A run's latest event, unread."""
 

@@ -69,6 +69,12 @@ def settle(keys: Sequence[tuple[UUID, str]]) -> None:
         ActivityOutcome.objects.using(database.alias()).bulk_create(rows, ignore_conflicts=True)
 
 
+def forget(chain_id: UUID, keys: Collection[str]) -> None:
+    """Let these activities be decided once more."""
+    if keys:
+        ActivityOutcome.objects.using(database.alias()).filter(chain_id=chain_id, key__in=keys).delete()
+
+
 def read(keys: Collection[tuple[UUID, str]]) -> dict[tuple[UUID, str], Outcome]:
     """The outcomes that are decided, by (chain, key)."""
     if not keys:

@@ -35,6 +35,7 @@ class Ending(NamedTuple):
     failure: str | None = None
     follows: following.Following | None = None
     parent: children.Parent | None = None
+    keeps: tuple[str, ...] = ()  # keys of activities that go on in the run that follows
 
     @property
     def reply(self) -> children.Reply | None:
@@ -86,9 +87,11 @@ dispatched AS (
 messages AS (
     DELETE FROM {InboxMessage._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended WHERE is_last)),
 tasks AS (
-    DELETE FROM {ActivityTask._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended)),
+    DELETE FROM {ActivityTask._meta.db_table}
+    WHERE chain_id IN (SELECT chain_id FROM ended) AND key <> ALL (%s::text[])),
 outcomes AS (
-    DELETE FROM {ActivityOutcome._meta.db_table} WHERE chain_id IN (SELECT chain_id FROM ended)),
+    DELETE FROM {ActivityOutcome._meta.db_table}
+    WHERE chain_id IN (SELECT chain_id FROM ended) AND key <> ALL (%s::text[])),
 updates AS (
     UPDATE {Update._meta.db_table} AS u
     SET expires_at = CASE WHEN ended.is_last THEN now + %s END, closed_at = COALESCE(u.closed_at, now),
@@ -108,12 +111,16 @@ WHERE run.id = ended.run_id
 def _close_at_once(endings: Sequence[Ending]) -> None:
     now, params = clock.sql()
     records = msgspec.json.encode(
-        [ending._asdict() | {"follows": None, "parent": None, "is_last": ending.follows is None} for ending in endings]
+        [
+            ending._asdict() | {"follows": None, "keeps": (), "parent": None, "is_last": ending.follows is None}
+            for ending in endings
+        ]
     ).decode()
     with database.cursor() as cursor:
         keep: Any = updates.KEEP  # an interval is what the driver makes of it
         # The limit tells the planner how few rows these are: it would guess a hundred, and read small tables whole.
-        cursor.execute(_CLOSE.format(now=now), [*params, records, len(endings), keep])
+        kept = [key for ending in endings for key in ending.keeps]
+        cursor.execute(_CLOSE.format(now=now), [*params, records, len(endings), kept, kept, keep])
 
 
 def _close_each(endings: Sequence[Ending]) -> None:
@@ -132,8 +139,10 @@ def _close_each(endings: Sequence[Ending]) -> None:
     using = database.alias()
     chains = [ending.chain_id for ending in endings]
     last = [ending.chain_id for ending in endings if ending.follows is None]
-    for table, which in ((InboxMessage, last), (ActivityTask, chains), (ActivityOutcome, chains)):
-        table.objects.using(using).filter(chain_id__in=which)._raw_delete(using)
+    kept = [key for ending in endings for key in ending.keeps]
+    InboxMessage.objects.using(using).filter(chain_id__in=last)._raw_delete(using)
+    for table in (ActivityTask, ActivityOutcome):
+        table.objects.using(using).filter(chain_id__in=chains).exclude(key__in=kept)._raw_delete(using)
     dispatch.rows().filter(pk__in=last)._raw_delete(using)
     for ending in endings:
         _close_updates(ending)

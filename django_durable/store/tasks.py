@@ -283,6 +283,12 @@ def asked_to_stop(held: Collection[Held]) -> set[Held]:
     return _held(found.values_list("chain_id", "key", "worker", "attempt")) & set(held)
 
 
+def give_to(chain_id: UUID, keys: Collection[str], run_id: UUID) -> None:
+    """These activities are those of another run of their chain from now on; whoever executes them goes on."""
+    if keys:
+        rows().filter(chain_id=chain_id, key__in=keys).update(run_id=run_id)
+
+
 def existing(places: Collection[tuple[UUID, str]]) -> set[tuple[UUID, str]]:
     """Which of these activities, given by (chain, key), have a task row."""
     if not places:

@@ -224,7 +224,7 @@ class Drainer:
         if not command.wait:
             run.draft.cancelled.append((command.key, command.atomic))
         elif command.key in waiting:
-            answer = Input(outcome_event(command.activity, messages.stopped(command.key)))
+            answer = Input(outcome_event(command.activity, messages.stopped(command.key)), key=command.key)
             run.draft.answers.append(answer)
             run.inputs.append(answer)
         else:
@@ -249,15 +249,16 @@ class Drainer:
 
     def _open_callback(self, run: OwnedRun, command: commands.OpenCallback, drain: Drain) -> None:
         self._note(run, command, command.event(), drain)
-        claimed = run.claimed
-        run.draft.spilled.append(
-            task_rows.callback_of(
-                command,
-                chain_id=claimed.chain_id,
-                run_id=claimed.run_id,
-                workflow_id=run.workflow_id,
-                queue=claimed.queue,
-            )
+        run.draft.spilled.append(self.place_of(run, command))
+
+    def place_of(self, run: OwnedRun, command: commands.OpenCallback) -> tasks.NewTask:
+        """Where the answer to a callback is waited for."""
+        return task_rows.callback_of(
+            command,
+            chain_id=run.claimed.chain_id,
+            run_id=run.claimed.run_id,
+            workflow_id=run.workflow_id,
+            queue=run.claimed.queue,
         )
 
     def _complete(self, run: OwnedRun, command: commands.CompleteRun, drain: Drain) -> None:
@@ -344,7 +345,7 @@ def input_of(run: OwnedRun, waiting: inbox.Waiting) -> Input | None:
             return Input(events.CancelRequested(reason=message.reason), waiting.id)
         case messages.ActivityResult():
             outcome = outcome_event(run.sequence_of(message.key) or 0, message)
-            return Input(outcome, waiting.id, looks=message.looks)
+            return Input(outcome, waiting.id, key=message.key, looks=message.looks)
         case messages.ChildStart() | messages.ChildResult():
             return Input(offspring.event_of(run.child_of(message.key) or 0, message), waiting.id)
         case messages.ExternalResult():

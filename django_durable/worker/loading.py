@@ -136,12 +136,24 @@ class Loader:
 
     # What was in flight
 
+    def _open_again(self, owned: Sequence[OwnedRun]) -> None:
+        """Callbacks of runs that were reset get a place for their answer, unless they have one or are answered."""
+        opened = [(run, one.command) for run in owned for one in run.instance.callbacks.values() if one.again]
+        if not opened:
+            return
+        places = {(run.claimed.chain_id, command.key) for run, command in opened}
+        there = tasks.existing(places) | inbox.answered(places)
+        for run, command in opened:
+            if (run.claimed.chain_id, command.key) not in there:
+                run.side.append(self._drainer.place_of(run, command))
+
     def reconcile(self, owned: Sequence[OwnedRun]) -> None:
         """Find out what became of local activities that some earlier owner had started.
 
         The order matters: task rows are looked at before the inbox, because a task's result is written as the task
         row is deleted.
         """
+        self._open_again(owned)
         started = [(run, pending) for run in owned for pending in self._started_elsewhere(run)]
         if not started:
             return
@@ -159,14 +171,16 @@ class Loader:
                 self._run_again(run, pending, died=pending.worker not in alive)
 
     def _started_elsewhere(self, run: OwnedRun) -> list[Pending]:
-        """Pending activities whose event says that an owner ran them itself, and that do not run here."""
+        """Pending activities whose event says that an owner ran them itself, and that do not run here; and those of
+        a run that was reset."""
         known = set(run.running) | {job.sequence for job in run.draft.local}
         known |= {one.event.activity for one in run.inputs if _is_outcome(one.event)}  # type: ignore[attr-defined]
         side = {task.key for task in run.side}
         return [
             pending
             for sequence, pending in run.instance.activities.items()
-            if pending.worker is not None and sequence not in known and pending.command.key not in side
+            if (pending.worker is not None or pending.again) and sequence not in known
+            if pending.command.key not in side
         ]
 
     def _run_again(self, run: OwnedRun, pending: Pending, *, died: bool) -> None:
@@ -174,8 +188,11 @@ class Loader:
         command = pending.command
         job = self._drainer.new_job(run, command, pending.scheduled_at)
         if pending.stopping:
-            run.inputs.append(Input(draining.outcome_event(command.sequence, messages.stopped(command.key))))
-        elif not died:
+            outcome = draining.outcome_event(command.sequence, messages.stopped(command.key))
+            run.inputs.append(Input(outcome, key=command.key))
+        elif pending.again == "again":
+            run.side.append(draining.unstarted_task(job, run.claimed.queue, scheduled_at=pending.scheduled_at))
+        elif not died and pending.again is None:
             if self._slots.take(kind=command.definition.executor):
                 run.draft.local.append(job)
             else:
@@ -206,7 +223,8 @@ def _is_outcome(event: events.Event) -> bool:
 
 def _succeeded(pending: Pending, outcome: outcomes.Outcome) -> Input:
     result = payload.load(outcome.result or payload.dump(payload.NULL))
-    return Input(events.ActivityCompleted(activity=pending.command.sequence, result=result, attempts=outcome.attempt))
+    event = events.ActivityCompleted(activity=pending.command.sequence, result=result, attempts=outcome.attempt)
+    return Input(event, key=pending.command.key)
 
 
 def _interrupted(pending: Pending) -> Input:
@@ -217,4 +235,4 @@ def _interrupted(pending: Pending) -> Input:
     )
     event = events.ActivityFailed(activity=pending.command.sequence, failure=failure, interrupted=True)
     settles = pending.command.key if pending.command.definition.options.atomic else None
-    return Input(event, settles=settles)
+    return Input(event, settles=settles, key=pending.command.key)

@@ -24,6 +24,7 @@ class Input(NamedTuple):
     message: int | None = None  # inbox row that it came from
     held: tasks.Held | None = None  # task row whose outcome it is
     settles: str | None = None  # key of the atomic activity that it decides against
+    key: str = ""  # of the activity whose outcome it is
     looks: int = 0  # of ctx.poll(), before the one whose outcome it is
 
 

@@ -115,7 +115,7 @@ class Parking:
         """Outcomes that only this process knows become messages, so that nothing is executed again."""
         known = []
         for one in inputs:
-            message = _outcome_message(run, one)
+            message = _outcome_message(one)
             if message is None:
                 continue
             if one.held is not None:
@@ -135,18 +135,18 @@ class Parking:
         kept = [one for one in draft.applied if one not in draft.answers and one.held not in result.lost]
         run.inputs.extendleft(reversed([_corrected(run, one, result) for one in kept]))
         for (chain, key), outcome in result.succeeded.items():
-            if chain == run.claimed.chain_id and not any(_key_of(run, one) == key for one in run.inputs):
+            if chain == run.claimed.chain_id and not any(one.key == key for one in run.inputs):
                 success = events.ActivityCompleted(
                     activity=int(key.rpartition("-")[2]), result=payload.load(outcome.result or "")
                 )
-                run.inputs.appendleft(Input(success))
+                run.inputs.appendleft(Input(success, key=key))
 
     def put_in_order(self, run: OwnedRun, result: flush.Result) -> None:
         """Successes that are decided come first: no message can undo them. Then messages, then what was held."""
         decided = {key for chain, key in result.succeeded if chain == run.claimed.chain_id}
 
         def rank(one: Input) -> tuple[int, int]:
-            if isinstance(one.event, events.ActivityCompleted) and _key_of(run, one) in decided:
+            if isinstance(one.event, events.ActivityCompleted) and one.key in decided:
                 return 0, 0
             return (1, one.message) if one.message is not None else (2, 0)
 
@@ -203,12 +203,12 @@ class Parking:
         run.inputs.clear()
 
 
-def _outcome_message(run: OwnedRun, one: Input) -> messages.ActivityResult | None:
+def _outcome_message(one: Input) -> messages.ActivityResult | None:
     """A local outcome as a message; None for what is in the inbox or comes again by itself."""
     event = one.event
     if one.message is not None or not isinstance(event, events.ActivityCompleted | events.ActivityFailed):
         return None
-    key = _key_of(run, one)
+    key = one.key
     if isinstance(event, events.ActivityCompleted):
         return messages.ActivityResult(key=key, result=event.result, attempts=event.attempts, looks=one.looks)
     return messages.ActivityResult(
@@ -219,11 +219,6 @@ def _outcome_message(run: OwnedRun, one: Input) -> messages.ActivityResult | Non
         interrupted=event.interrupted,
         looks=one.looks,
     )
-
-
-def _key_of(run: OwnedRun, one: Input) -> str:
-    activity = getattr(one.event, "activity", 0)
-    return f"{run.claimed.run_id.hex}-{activity}"
 
 
 def _corrected(run: OwnedRun, one: Input, result: flush.Result) -> Input:
@@ -238,4 +233,4 @@ def _corrected(run: OwnedRun, one: Input, result: flush.Result) -> Input:
         result=payload.load(outcome.result),
         attempts=outcome.attempt,
     )
-    return Input(event, message=one.message, held=one.held)
+    return Input(event, message=one.message, held=one.held, key=one.key)

@@ -73,7 +73,13 @@ class Results:
         elif run is not None and job.sequence in run.instance.activities:
             event = draining.outcome_event(job.sequence, message_of(finished))
             run.inputs.append(
-                Input(event, held=job.held, settles=job.key if settles(finished) else None, looks=job.looks)
+                Input(
+                    event,
+                    held=job.held,
+                    settles=job.key if settles(finished) else None,
+                    key=job.key,
+                    looks=job.looks,
+                )
             )
         elif job.held is not None:
             self._holdings.reports[job.held] = delivery.Report(

@@ -372,3 +372,34 @@ def double(number: int) -> int:
     if number < 0:
         raise ValueError(f"{number} is below zero")
     return 2 * number
+
+
+mishaps: dict[str, int] = {}
+"""How often ``mend`` fails yet, by key; a negative number: always."""
+
+
+@durable.activity(retry=Retry(max_attempts=1))
+def mend(key: str) -> str:
+    """Fails as long as the test says so; keeps the idempotency keys that it was called with."""
+    Entry.objects.create(kind="mend", key=key, worker=durable.current_activity().idempotency_key[-50:])
+    if mishaps.get(key):
+        mishaps[key] -= 1
+        raise ValueError(f"{key} is broken")
+    return key
+
+
+@durable.activity(retry=Retry(max_attempts=1), atomic=True)
+def mend_once(key: str) -> str:
+    """The same, exactly once."""
+    if mishaps.get(key):
+        mishaps[key] -= 1
+        raise ValueError(f"{key} is broken")
+    Entry.objects.create(kind="mend", key=key)
+    return key
+
+
+@durable.activity(retry=Retry(max_attempts=1), queue="elsewhere")
+def mend_elsewhere(key: str) -> str:
+    """The same, in another queue."""
+    result: str = mend.function(key)
+    return result

@@ -855,3 +855,44 @@ async def stumbles(ctx: Context, key: str) -> list[str]:
         elif step == "activity":
             seen.append(await ctx.wait_signal(approved))
     return seen
+
+
+@durable.workflow
+async def mends(ctx: Context, kind: str, key: str) -> list[str]:
+    """Two activities at once, of which the first may fail, between two others; then what a signal says."""
+    mend = durable.activity_named(f"flows.{kind}")
+    seen = [await ctx.activity(mend, f"{key}/before")]
+    seen += await asyncio.gather(ctx.activity(mend, f"{key}/left"), ctx.activity(mend, f"{key}/right"))
+    seen.append(await ctx.activity(mend, f"{key}/after"))
+    return seen
+
+
+@durable.workflow
+async def mends_and_waits(ctx: Context, key: str) -> list[str]:
+    seen = [await ctx.activity(activities.mend, f"{key}/1")]
+    seen.append(await ctx.wait_signal(approved))
+    seen.append(await ctx.activity(activities.mend, f"{key}/2"))
+    seen.append(await ctx.wait_signal(approved))
+    return seen
+
+
+@durable.workflow
+async def mends_by_children(ctx: Context, key: str) -> list[str]:
+    good, bad = await asyncio.gather(
+        ctx.child_workflow(mends_by_name, f"{key}/good"), ctx.child_workflow(mends_by_name, f"{key}/bad")
+    )
+    return [good, bad]
+
+
+@durable.workflow
+async def mends_by_name(ctx: Context, key: str) -> str:
+    if key.endswith("good"):
+        await ctx.wait_signal(approved)
+    return await ctx.activity(activities.mend, key)
+
+
+@durable.workflow
+async def waits_for_payment(ctx: Context) -> int:
+    paid = ctx.callback("paid", returns=int)
+    await ctx.activity(activities.repeat, paid.token)
+    return await paid

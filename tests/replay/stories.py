@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -113,6 +114,15 @@ def paused(run: Run) -> None:
     run.note(events.RunResumed())
     run.signal("word", "go")
     run.complete("last")
+
+
+def reset(run: Run) -> None:
+    first, second = UUID(int=1), UUID(int=2)
+    run.note(events.RunReset(from_run=first, run_id=second, again=tuple(run.pending.values())))
+    run.signal("word", "go")
+    run.note(events.RunReset(from_run=second, run_id=run.instance.info.run_id, reason="once more"))
+    run.complete(str(second))
+    run.complete("left")
 
 
 def patched(run: Run) -> None:
@@ -227,6 +237,7 @@ STORIES: dict[str, tuple[Callable[[Run], None], tuple[Any, ...]]] = {
     "update_cut_short": (update_cut_short, ()),
     "patched": (patched, ()),
     "paused": (paused, ()),
+    "reset": (reset, ()),
     "batch": (batch, ()),
     "until": (until, ()),
     "saga": (saga, ()),

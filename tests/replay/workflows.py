@@ -193,6 +193,17 @@ async def paused(ctx: Context) -> list[str]:
 
 
 @_workflow
+async def reset(ctx: Context) -> list[str]:
+    """Copied twice from other runs: ids and keys are those of the run in which they were made."""
+    seen = [str(ctx.info.run_id)]
+    left = asyncio.create_task(ctx.activity(WORK, "left"))
+    seen.append(await ctx.wait_signal("word"))
+    seen.append(str(ctx.info.run_id))
+    seen.append(await ctx.activity(WORK, str(ctx.info.run_id)))
+    return [*seen, await left, str(ctx.info.run_id)]
+
+
+@_workflow
 async def patched(ctx: Context) -> list[str]:
     seen = [await ctx.activity(WORK, "first")]
     for number in range(2):

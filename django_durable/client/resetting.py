@@ -1,0 +1,195 @@
+"""Going back: a run is done once more from an earlier point of its history, as another run of its chain."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from uuid import UUID
+
+import msgspec
+from django.db import IntegrityError
+
+from django_durable import instrumentation, transports
+from django_durable.client import messaging, revival
+from django_durable.definitions.registry import registry
+from django_durable.engine import cuts
+from django_durable.engine.cuts import Cut
+from django_durable.exceptions import DurableError, UnknownDefinition, WorkflowAlreadyStarted, WorkflowNotFound
+from django_durable.history import events
+from django_durable.history.events import Recorded
+from django_durable.history.failures import Failure
+from django_durable.history.status import Status
+from django_durable.models import WorkflowRun
+from django_durable.store import (
+    children,
+    database,
+    dispatch,
+    following,
+    history,
+    identifiers,
+    inbox,
+    outcomes,
+    runs,
+    tasks,
+)
+
+PATIENCE = 10.0  # seconds to wait for others that keep the workflow's row locked
+STEP = 0.02
+RETRIED = frozenset({Status.FAILED, Status.TIMED_OUT})
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+Planner = Callable[[Sequence[Recorded]], Cut]
+"""Where to cut a history, and what goes along."""
+
+
+def reset_run(run_id: UUID, to_event: int, *, reapply_signals: bool = True, reason: str = "") -> UUID:
+    """Go back to just before the input whose drain holds the event ``to_event``; returns the id of the new run.
+
+    What is before is copied, what was open there goes on. What came after is gone, but for signals, unless
+    ``reapply_signals`` is false, and results of what was asked for before; if ``to_event`` is such a result itself,
+    that activity is executed again. An open run ends as terminated. Raises ``WorkflowNotFound``,
+    ``WorkflowAlreadyStarted`` if the run has ended and its workflow id, or its chain, has an open run, and
+    ``DurableError`` if there is no such event, or others keep the row locked for ten seconds.
+    """
+
+    def plan(recorded: Sequence[Recorded]) -> Cut:
+        before = cuts.place_of(recorded, to_event)
+        return cuts.cut(recorded, before, again=before == to_event, reapply_signals=reapply_signals)
+
+    return _persist(run_id, plan, reason or f"Reset to event {to_event}.")
+
+
+def retry_run(run_id: UUID, reason: str = "") -> UUID:
+    """Let a chain that has failed or timed out go on just before the failure that ended it; the new run's id.
+
+    The activity that failed is executed again, with the same idempotency key; if the code itself has failed, its last
+    step is done again. A run that timed out gets its time once more. Raises ``WorkflowNotFound``, ``DurableError``
+    for a run that has not failed, ``WorkflowAlreadyStarted`` if its workflow id has an open run.
+    """
+    latest = runs.latest_of_chain(run_id)
+    if latest is None:
+        raise WorkflowNotFound(f"There is no run {run_id}.")
+    if latest.status not in RETRIED:
+        raise DurableError(
+            f"Workflow {latest.workflow_id!r} is {latest.status}: only one that has failed or timed out can be "
+            "retried. Use reset() to go back in another."
+        )
+    return _persist(latest.pk, plan_of_retry, reason or "Retried.")
+
+
+def plan_of_retry(recorded: Sequence[Recorded]) -> Cut:
+    before, again = cuts.retry_place(recorded)
+    return cuts.cut(recorded, before, again=again, reapply_signals=True)
+
+
+def _persist(run_id: UUID, plan: Planner, reason: str) -> UUID:
+    """Once the run's row is not locked by others, and its owner has not just written more of its history."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with database.writing():
+                new = _reset(_run(run_id), plan, reason)
+        except IntegrityError:
+            new = None
+        if new is not None:
+            return new
+        if time.monotonic() > deadline:
+            raise DurableError(
+                f"Run {run_id} could not be reset: other transactions keep its row locked. Try again once they have "
+                "ended."
+            )
+        time.sleep(STEP)
+
+
+def _run(run_id: UUID) -> WorkflowRun:
+    run = runs.rows().filter(pk=run_id).first()
+    if run is None:
+        raise WorkflowNotFound(f"There is no run {run_id}.")
+    return run
+
+
+def _reset(base: WorkflowRun, plan: Planner, reason: str) -> UUID | None:
+    """In the caller's transaction; None: its row is busy."""
+    if base.open_workflow_id is None:
+        return reopen(base, plan, reason)
+    locked = dispatch.locked_for_end([base.chain_id], against_senders=False).get(base.chain_id)
+    if locked is None or locked[0] != base.pk:
+        return None
+    following_id = identifiers.uuid7()
+    ended = f"{reason} It goes on as run {following_id}."
+    # The owner's next event is refused from here on, so what is read now is all that there is.
+    history.append(history.after_last([(base.pk, events.RunTerminated(reason=ended))]))
+    recorded = history.read([base.pk])[base.pk][:-1]
+    cut = plan(recorded)
+    follows = _following(base, recorded, cut, following_id, reason)
+    kept = _keys(recorded, (*cut.again, *cut.interrupted))
+    failure = msgspec.json.encode(Failure(type="Terminated", message=ended)).decode()
+    outcomes.forget(base.chain_id, cut.failed)
+    runs.close([runs.Ending(base.chain_id, base.pk, Status.TERMINATED, failure=failure, follows=follows, keeps=kept)])
+    tasks.give_to(base.chain_id, kept, following_id)
+    _go_on(base, cut, following_id)
+    told = {"workflow_id": base.workflow_id, "run_id": base.pk, "name": base.name, "status": Status.TERMINATED}
+    database.on_commit(partial(messaging.close_children, [base.chain_id]))
+    database.on_commit(partial(instrumentation.send, instrumentation.run_closed, **told))
+    return following_id
+
+
+def reopen(base: WorkflowRun, plan: Planner, reason: str) -> UUID:
+    """Let the chain of a run that has ended go on, in the caller's transaction. Raises ``WorkflowAlreadyStarted``."""
+    recorded = history.read([base.pk])[base.pk]
+    cut = plan(recorded)
+    following_id = identifiers.uuid7()
+    if not following.reopen(_following(base, recorded, cut, following_id, reason), base):
+        taken = runs.open_run(base.workflow_id)
+        raise WorkflowAlreadyStarted(
+            f"Run {base.pk} of workflow {base.workflow_id!r} has ended, and the workflow goes on as run {taken}: only "
+            "one run of it can be open. Reset that one, or terminate it first.",
+            workflow_id=base.workflow_id,
+            run_id=taken,
+        )
+    if base.parent_chain_id is not None and not dispatch.existing([base.parent_chain_id]):
+        runs.rows().filter(pk=following_id).update(parent_close=children.TOLD)  # nobody's end is to end it
+    _go_on(base, cut, following_id)
+    return following_id
+
+
+def _following(
+    base: WorkflowRun, recorded: Sequence[Recorded], cut: Cut, run_id: UUID, reason: str
+) -> following.Following:
+    started = recorded[0].event
+    assert isinstance(started, events.RunStarted)
+    if cut.before == 1:
+        started = msgspec.structs.replace(started, seed=secrets.randbits(63), python=PYTHON)
+    reset = events.RunReset(
+        from_run=base.pk, run_id=run_id, reason=reason, again=cut.again, interrupted=cut.interrupted
+    )
+    return following.Following(
+        chain_id=base.chain_id,
+        ended=base.pk,
+        run_id=run_id,
+        started=started,
+        fingerprint=_fingerprint(base),
+        copies=cut.before - 1,
+        reset=reset,
+    )
+
+
+def _go_on(base: WorkflowRun, cut: Cut, run_id: UUID) -> None:
+    """What the new run needs of others: messages, and its children."""
+    answers = revival.carry_children(cut.children, run_id, reopen=reopen, plan=plan_of_retry)
+    inbox.insert([(base.chain_id, message) for message in (*cut.carried, *answers)])
+    database.on_commit(partial(transports.hint_work, base.queue))
+
+
+def _keys(recorded: Sequence[Recorded], sequences: Sequence[int]) -> tuple[str, ...]:
+    return tuple(recorded[sequence - 1].event.key for sequence in sequences)  # type: ignore[attr-defined]
+
+
+def _fingerprint(base: WorkflowRun) -> str:
+    try:
+        return registry.workflow(base.name, base.version).fingerprint
+    except UnknownDefinition:
+        return base.fingerprint
