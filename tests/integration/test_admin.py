@@ -408,7 +408,7 @@ def test_damaged_columns_are_shown_as_they_are(admin_client):
         assert part in text
 
 
-@pytest.mark.parametrize("key", ["nonsense", str(uuid.uuid4()), "a'b", "1/2"])
+@pytest.mark.parametrize("key", ["nonsense", "01a21a66-2ce6-7aac-90d7-b08abcb75865", "a'b", "1/2"])
 def test_a_run_that_is_not_there_leads_back_with_a_message(admin_client, key):
     response = admin_client.get(reverse("admin:durable_workflowrun_change", args=[quote(key)]), follow=True)
     assert response.status_code == 200
