@@ -413,11 +413,13 @@ def command(*args):
 
 
 def test_the_command_retries_what_is_asked_for(worker, mishaps):
-    handles = [durable.start_workflow(workflows.mends, "mend", key) for key in "abc"]
-    other = durable.start_workflow(workflows.fails_with, "Refused", True)
     mishaps |= {"a/left": 1, "b/left": 1, "c/left": 1}
-    for handle in (*handles, other):
-        fails(handle)
+    handles = []
+    for key in "abc":  # one after the other: those that failed first are retried first
+        handles.append(durable.start_workflow(workflows.mends, "mend", key))
+        fails(handles[-1])
+    other = durable.start_workflow(workflows.fails_with, "Refused", True)
+    fails(other)
     assert command("--name", "flows.mends", "--dry-run").count("flows.mends") == 3
     assert command("--failed-since", "2h", "--dry-run").count("\n") == 4
     assert "Runs retried: 0. Left as they are: 0." in command("--failed-since", "2999-01-01")
