@@ -56,6 +56,7 @@ class WorkflowRun(models.Model):
     class Meta:
         ordering = ("-created_at",)
         verbose_name = "workflow run"
+        permissions = (("act_on_workflowrun", "Can cancel, terminate, pause, resume, retry and reset workflow runs"),)
         indexes = (
             models.Index(fields=["workflow_id", "-created_at"], name="durable_run_workflow_id"),
             models.Index(fields=["status", "-created_at"], name="durable_run_status"),

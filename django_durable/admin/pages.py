@@ -88,7 +88,8 @@ def position(text: str | None) -> int:
 def page_of(run: Any, *, after: int = 0) -> RunPage:
     """The page of ``run``, a row that carries ``now``."""
     is_open = run.status in OPEN
-    row = dispatch.rows().filter(pk=run.chain_id, run_id=run.pk).first() if is_open else None
+    place = waiting.with_pause(dispatch.rows().filter(pk=run.chain_id, run_id=run.pk), run.name)
+    row = place.first() if is_open else None
     begun = run.started_at or (row.started_at if row else None)
     pending = tasks.rows().filter(chain_id=run.chain_id, run_id=run.pk).order_by("scheduled")[: TASKS + 1]
     rows = _tasks(list(pending), run.now)

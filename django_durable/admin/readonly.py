@@ -14,7 +14,7 @@ from django_durable.store import clock, database
 class ReadOnlyAdmin(admin.ModelAdmin):
     """Rows carry ``now``, the database's clock: ages must not depend on the clock of the web server."""
 
-    actions = None
+    actions: Any = None
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # each would count the whole table
 

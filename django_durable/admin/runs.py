@@ -10,14 +10,16 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 
-from django_durable.admin import filters, pages, times
+from django_durable.admin import acting, filters, pages, times
+from django_durable.admin.acting import ActingAdmin
 from django_durable.admin.badges import badge
 from django_durable.admin.changelist import HEAVY, CappedPaginator, RunChangeList
 from django_durable.admin.readonly import ReadOnlyAdmin
 from django_durable.history.status import OPEN, Status
 
 
-class WorkflowRunAdmin(ReadOnlyAdmin):
+class WorkflowRunAdmin(ActingAdmin, ReadOnlyAdmin):
+    actions = acting.actions()
     # No date_hierarchy: it reads every row to find which years there are.
     list_display = ["workflow_id", "name", "state", "queue", "age", "duration"]
     list_filter = [filters.StatusFilter, filters.NameFilter, filters.QueueFilter, "created_at"]
@@ -54,7 +56,7 @@ class WorkflowRunAdmin(ReadOnlyAdmin):
         obj: Any = None,
     ) -> HttpResponse:
         page = pages.page_of(obj, after=pages.position(request.GET.get("after")))
-        context |= {"title": "Workflow run", "page": page}
+        context |= {"title": "Workflow run", "page": page, "buttons": self.buttons_of(request, obj)}
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     @admin.display(description="status")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from django.db.models import Subquery, Value
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from django_durable.admin import times
 from django_durable.models import Dispatch, InboxMessage, Worker, WorkflowRun
-from django_durable.store import clock, database
+from django_durable.querysets import DispatchQuerySet
+from django_durable.store import clock, database, paused_workflows
+from django_durable.store.dispatch import PAUSED
 
 COUNT_LIMIT = 1_000
 
@@ -24,8 +28,14 @@ class Waiting:
     warnings: list[str] = field(default_factory=list)
 
 
+def with_pause(rows: DispatchQuerySet, name: str) -> DispatchQuerySet:
+    """Dispatch rows of runs of this name, with the reason for which it is paused, or None, as ``paused``."""
+    found = paused_workflows.rows().filter(name=Value(name)).values("reason")
+    return rows.annotate(paused=Subquery(found))
+
+
 def waiting_of(run: WorkflowRun, dispatch: Dispatch | None, now: datetime) -> Waiting:
-    """For an open run; ``dispatch`` is None if it has just ended."""
+    """For an open run; ``dispatch``, made ``with_pause``, is None if it has just ended."""
     waiting = Waiting()
     if dispatch is None:
         waiting.says.append("It has just ended, or goes on as another run of its chain: look again.")
@@ -33,8 +43,9 @@ def waiting_of(run: WorkflowRun, dispatch: Dispatch | None, now: datetime) -> Wa
     if dispatch.owner is not None:
         waiting.says.append(_owner(dispatch.owner))
     else:
-        waiting.says.append(_wakeup(dispatch, now))
+        waiting.says.append(_paused(dispatch) if dispatch.hold == PAUSED else _wakeup(dispatch, now))
         waiting.warnings += _nobody(dispatch)
+        waiting.warnings += _paused_workflow(run.name, dispatch)
     if messages := _messages(run.chain_id):
         waiting.says.append(f"Messages in its inbox, not yet in the history: {messages}.")
     if dispatch.recoveries:
@@ -64,6 +75,22 @@ def _wakeup(dispatch: Dispatch, now: datetime) -> str | SafeString:
     )
     left = times.duration(dispatch.wakeup_at - now)
     return format_html(sentence, dispatch.hold, times.moment(dispatch.wakeup_at), left)
+
+
+def _paused(dispatch: Dispatch) -> str | SafeString:
+    rests = "It is held as paused. Messages are kept for it until somebody resumes it."
+    if dispatch.deadline is None:
+        return rests
+    return format_html("{} Its time is up at {}.", rests, times.moment(dispatch.deadline))
+
+
+def _paused_workflow(name: str, dispatch: Any) -> list[str]:
+    """Why no worker takes any run of this name."""
+    reason = dispatch.paused
+    if reason is None:
+        return []
+    why = f" ({reason})" if reason else ""
+    return [f"Workflow “{name}” is paused{why}: no worker takes its runs. manage.py durable_resume {name}"]
 
 
 def _nobody(dispatch: Dispatch) -> list[str]:

@@ -8,7 +8,7 @@ from django.db import IntegrityError
 from django_durable import DurableError, WorkflowAlreadyStarted, durable
 from django_durable.client import resetting
 from django_durable.models import Dispatch, WorkflowRun
-from django_durable.store import flush, leases
+from django_durable.store import flush, history, leases
 from tests.integration.store import chains
 from tests.integration.store.sessions import Elsewhere, all_at_once, paused
 
@@ -58,19 +58,12 @@ def test_open_senders_keep_nobody_from_resetting_and_their_messages_reach_the_ne
 
 @pytest.mark.postgres
 def test_an_event_that_the_owner_is_just_writing_is_seen() -> None:
-    owner = chains.worker()
-    claimed = begun(owner)
-    late = flush.RunWrite(
-        chain_id=claimed.chain_id,
-        run_id=claimed.run_id,
-        epoch=claimed.epoch,
-        events=(chains.event(claimed.run_id, 5),),
-    )
-    with paused(lambda: flush.flush(owner, [late])) as writing:
-        resetting_ = Elsewhere(lambda: resetting.reset_run(claimed.run_id, 1))
-        resetting_.wait_until_blocked()
+    claimed = begun(chains.worker())
+    with paused(lambda: history.append([chains.event(claimed.run_id, 5)])) as writing:
+        reset = Elsewhere(lambda: resetting.reset_run(claimed.run_id, 1))
+        reset.wait_until_blocked()
         writing.commit()
-        resetting_.result()
+        reset.result()
     assert chains.history_of(claimed.run_id)[-2:] == ["TimerStarted", "RunTerminated"]
 
 
