@@ -33,6 +33,10 @@ def has_heard(handle, kind, times):
     return kinds(handle).count(kind) == times
 
 
+def rests(handle):
+    return Dispatch.objects.filter(pk=handle.run_id, owner=None, wakeup_at=None).exists()
+
+
 def asleep(handle):
     wait_for(lambda: Dispatch.objects.filter(pk=handle.run_id, owner=None, epoch__gt=0), "the run to wait")
 
@@ -72,7 +76,7 @@ def test_a_paused_run_keeps_its_signals_and_takes_them_in_order_once_it_is_resum
 def test_a_pause_stands_in_the_history_and_the_code_does_not_see_it(worker):
     handle = durable.start_workflow(workflows.amended)
     wait_for(lambda: kinds(handle).count("ActivityCompleted") == 2, "both steps")
-    asleep(handle)
+    wait_for(partial(rests, handle), "the run to wait for its signal")
     before = kinds(handle)
     for reason in ("stocktaking", "again"):
         pairs = kinds(handle).count("RunResumed")
@@ -80,7 +84,7 @@ def test_a_pause_stands_in_the_history_and_the_code_does_not_see_it(worker):
         wait_for(partial(has_heard, handle, "RunPaused", pairs + 1), "the pause")
         handle.resume()
         wait_for(partial(has_heard, handle, "RunResumed", pairs + 1), "the resumption")
-        asleep(handle)
+        wait_for(partial(rests, handle), "the run to wait for its signal again")
     assert kinds(handle) == [*before, "RunPaused", "RunResumed", "RunPaused", "RunResumed"]
     assert [e.data for e in handle.history() if e.type == "RunPaused"] == [
         {"reason": "stocktaking"},
