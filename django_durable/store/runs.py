@@ -191,7 +191,7 @@ def open_place(workflow_id: str, *, run_id: UUID | None = None) -> Place | None:
     """The open run of a workflow id; None if there is none, or it is not of the chain of ``run_id``."""
     found = rows().filter(open_workflow_id=workflow_id)
     if run_id is not None:
-        found = found.filter(chain_id=Subquery(rows().filter(pk=run_id).values("chain_id")))
+        found = found.filter(chain_id=Subquery(_chain_of(run_id)))
     return _place(found)
 
 
@@ -205,16 +205,19 @@ def _place(found: RunQuerySet) -> Place | None:
     return Place(*row) if row else None
 
 
+def _chain_of(run_id: UUID) -> RunQuerySet:
+    """The chain of that run, for a subquery. Cut to one row: Django 6.1 insists on that, though the key is primary."""
+    return rows().filter(pk=run_id).values("chain_id")[:1]  # type: ignore[return-value]
+
+
 def latest_of_chain(run_id: UUID) -> WorkflowRun | None:
     """The latest run of the chain that ``run_id`` belongs to."""
-    chain = rows().filter(pk=run_id).values("chain_id")
-    return rows().filter(chain_id=Subquery(chain)).order_by("-created_at", "-id").first()
+    return rows().filter(chain_id=Subquery(_chain_of(run_id))).order_by("-created_at", "-id").first()
 
 
 def chain_status(run_id: UUID) -> Status | None:
     """The status of that run: while it is open, so is the chain."""
-    chain = rows().filter(pk=run_id).values("chain_id")
-    latest = rows().filter(chain_id=Subquery(chain)).order_by("-created_at", "-id")
+    latest = rows().filter(chain_id=Subquery(_chain_of(run_id))).order_by("-created_at", "-id")
     status = latest.values_list("status", flat=True).first()
     return Status(status) if status else None
 

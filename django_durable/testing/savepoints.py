@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+_create: Callable[..., str] = getattr(transaction, "savepoint_create", transaction.savepoint)  # its name since 6.1
 
 
 @contextmanager
@@ -15,7 +17,7 @@ def kept_usable() -> Iterator[None]:
 
     Only if a database error has made the transaction unusable is the block's work undone.
     """
-    points = [(own, transaction.savepoint(using=own.alias)) for own in _in_transactions()]
+    points = [(own, _create(using=own.alias)) for own in _in_transactions()]
     try:
         yield
     finally:
