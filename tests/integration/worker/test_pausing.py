@@ -332,3 +332,24 @@ def test_the_commands_say_what_they_have_done(transactional_db):
     assert command("durable_resume", "flows.edition") == "flows.edition was not paused."
     with pytest.raises(CommandError, match=r"Did you mean 'flows\.edition'"):
         call_command("durable_pause", "flows.editon")
+
+
+# Kills
+
+
+def test_runs_are_paused_and_resumed_while_their_workers_are_killed(make_worker, configure):
+    configure(LEASE_SECONDS=2)
+    handles = [durable.start_workflow(workflows.effects, str(number), 30, 0.01) for number in range(4)]
+    workers = [make_worker(), make_worker()]
+    for turn in range(5):
+        for handle in handles[turn % 2 :: 2]:
+            handle.pause()
+        workers.pop(0).force_stop()
+        workers.append(make_worker())
+        for handle in handles:
+            handle.resume()
+    assert [len(handle.result(timeout=DEADLINE)) for handle in handles] == [30] * 4
+    once = Entry.objects.filter(kind="atomic").values_list("key", flat=True)
+    assert len(once) == len(set(once)) == 60, "an atomic effect is there exactly once"
+    for handle in handles:
+        assert_invariants(handle)
