@@ -142,6 +142,11 @@ def _start_and(
 
 
 def _new_run(definition: WorkflowDefinition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> starts.NewRun:
+    if not isinstance(definition, WorkflowDefinition):
+        raise TypeError(
+            f"A start needs a workflow, not {definition!r}: a function that is decorated with @durable.workflow, "
+            "or durable.workflow_named(name)."
+        )
     return new_run(definition, definition.encode_input(args, kwargs), headers=propagation.capture())
 
 

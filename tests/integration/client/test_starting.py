@@ -9,7 +9,7 @@ from django.db import transaction
 
 from django_durable import PayloadError, WorkflowAlreadyStarted, WorkflowNotFound, durable
 from django_durable.models import Dispatch, HistoryEvent, WorkflowRun
-from tests.flows import workflows
+from tests.flows import activities, workflows
 from tests.integration.worker.invariants import assert_all_invariants
 from tests.integration.worker.running import DEADLINE, in_thread, wait_for
 
@@ -65,6 +65,13 @@ def test_arguments_that_cannot_be_stored_are_refused_before_anything_is_written(
         durable.start_workflow(workflows.chain)  # type: ignore[call-arg]
     assert not WorkflowRun.objects.exists()
     assert not HistoryEvent.objects.exists()
+
+
+def test_what_is_no_workflow_is_refused_with_the_ways_to_name_one(transactional_db):
+    for wrong in ("flows.echo", activities.add, print):
+        with pytest.raises(TypeError, match=r"needs a workflow.*durable\.workflow_named"):
+            durable.start_workflow(wrong, 1)  # type: ignore[arg-type]
+    assert not WorkflowRun.objects.exists()
 
 
 def test_a_bulk_start_gives_handles_in_the_order_of_its_calls(worker):
