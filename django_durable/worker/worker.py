@@ -167,7 +167,11 @@ class Worker:
                 )
                 break
             except (DatabaseError, InterfaceError) as error:
-                logger.warning("This worker cannot register yet: %s", error)
+                logger.warning(
+                    "This worker cannot register yet, and tries again: %s. "
+                    "Does the database answer, and are the migrations applied (manage.py migrate)?",
+                    str(error).strip(),
+                )
                 database.discard()
                 self._stopping.wait(1.0)
         if self.id is None:
