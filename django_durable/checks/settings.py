@@ -115,13 +115,13 @@ def check_pool(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def check_mysql(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """durable.W002: a database whose support is experimental."""
+    """durable.W002: a database that workers cannot use yet."""
     if _vendor() != "mysql":
         return []
     return [
         Warning(
-            "MySQL and MariaDB are supported as an experiment only.",
-            hint='Use PostgreSQL where it matters; DURABLE["DATABASE"] may name a database of its own.',
+            "MySQL and MariaDB are not supported yet: workers need a kind of row lock that they do not have.",
+            hint='Use PostgreSQL; DURABLE["DATABASE"] may name a database of its own.',
             id="durable.W002",
         )
     ]

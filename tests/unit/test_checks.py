@@ -203,7 +203,7 @@ def test_a_pool_smaller_than_the_number_of_activity_threads_is_found(databases: 
     assert ids(CONCURRENCY=1) == []
 
 
-def test_mysql_is_an_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mysql_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(setting_checks, "_vendor", lambda: "mysql")
     assert ids() == ["durable.W002"]
 
