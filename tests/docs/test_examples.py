@@ -25,7 +25,7 @@ __all__ = ["durable_env"]
 SHOWN = [page for page in pages.all_pages() if pages.blocks(page, "pycon")]
 MUST_SHOW = {"activities", "concepts", "continue-as-new", "payloads", "quickstart", "schedules", "services", "time"}
 MUST_SHOW |= {"attributes", "batches", "callbacks", "children", "heartbeats", "messages", "versioning", "workflows"}
-MUST_SHOW |= {"executors", "operations", "propagation", "sagas"}
+MUST_SHOW |= {"coming-from", "executors", "operations", "propagation", "sagas"}
 
 
 @pytest.mark.parametrize("page", SHOWN, ids=pages.label)
