@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.db import transaction
 
 from django_durable import Retry, WorkflowCancelled, WorkflowFailed, WorkflowTimedOut, durable
 from django_durable.engine import continuing
@@ -125,9 +126,10 @@ def test_a_run_that_was_asked_to_end_is_not_tried_again(worker):
 
 def test_a_run_with_too_long_a_history_is_not_tried_again(worker, monkeypatch):
     monkeypatch.setattr(continuing, "EVENTS_LIMIT", 8)
-    handle = durable.start_workflow(workflows.grows.using(retry=workflows.SOON))
-    for _ in range(10):
-        handle.signal(workflows.approved("more"))
+    with transaction.atomic():  # the worker sees all of it at once
+        handle = durable.start_workflow(workflows.grows.using(retry=workflows.SOON))
+        for _ in range(10):
+            handle.signal(workflows.approved("more"))
     with pytest.raises(WorkflowFailed, match="continue_as_new"):
         handle.result(timeout=DEADLINE)
     assert len(runs_of(handle)) == 1
