@@ -8,11 +8,13 @@ import re
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
 from django.dispatch import Signal
 
 from django_durable import conf, instrumentation
+from django_durable.api import Durable
 from django_durable.client import HistoryEntry, ScheduleHandle, ScheduleStatus, WorkflowHandle, WorkflowStatus
 from django_durable.definitions import activity, workflow
 from django_durable.definitions.current import CurrentActivity
@@ -101,6 +103,18 @@ def test_every_method_of_a_handle_is_listed():
     methods = public(WorkflowHandle)
     twins = {name for name in methods if name.startswith("a") and name[1:] in methods}
     assert names("services.md", under="## get_workflow") == methods - twins
+
+
+def test_every_verb_is_listed():
+    verbs = {name for name in public(Durable) if not name.startswith("a") and f"a{name}" in public(Durable)}
+    cells = [row[0] for row in pages.rows(pages.DOCS / "services.md", under="## All verbs")]
+    listed = {name for cell in cells for name in re.findall(r"(\w+)`?[,\]]", cell)}
+    assert listed == verbs
+
+
+def test_every_table_is_listed():
+    listed = names("architecture.md", under="## Tables")
+    assert listed == {model.__name__ for model in apps.get_app_config("durable").get_models()}
 
 
 def test_every_field_of_a_status_is_listed():
