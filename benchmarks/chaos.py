@@ -1,9 +1,9 @@
-"""Workers killed, stopped, cut off, told to end; PostgreSQL restarted: is everything there afterwards, once?
+"""Workers killed, stopped, cut off, told to end; the server restarted: is everything there afterwards, once?
 
-``python -m benchmarks.chaos [kill kill-sqlite families stop restart replies drain force poison hang]``
+``python -m benchmarks.chaos [--mariadb] [kill kill-sqlite families stop restart replies drain force poison hang]``
 
-``DURABLE_TEST_POSTGRES_URL`` says on which server (default: the standard local port); the restarts happen to a
-server of their own. Every scenario checks all that ``tests/e2e/harness/verdict.py`` lists.
+``DURABLE_TEST_POSTGRES_URL``, ``DURABLE_TEST_MARIADB_URL`` say on which server (default: the standard local port); the
+restarts happen to a server of their own. Every scenario checks all that ``tests/e2e/harness/verdict.py`` lists.
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import configured
-from benchmarks.environment import DEFAULT_URL
+from benchmarks.environment import DEFAULT_MARIADB_URL, DEFAULT_URL
 from tests.e2e.harness import databases, waiting
 from tests.e2e.harness.scenarios import drain, families, kill, poison, replies, restart, stop
 
 __all__ = ["configured"]
 
 Figures = dict[str, Any]
-SERVER = os.environ.get("DURABLE_TEST_POSTGRES_URL", DEFAULT_URL)
+POSTGRES = os.environ.get("DURABLE_TEST_POSTGRES_URL", DEFAULT_URL)
+MARIADB = os.environ.get("DURABLE_TEST_MARIADB_URL", DEFAULT_MARIADB_URL)
+server = POSTGRES
 
 
-def on_postgres(scenario: Callable[..., Figures]) -> Callable[..., Figures]:
+def on_server(scenario: Callable[..., Figures]) -> Callable[..., Figures]:
     def run(**sizes: Any) -> Figures:
-        with databases.fresh_postgres(SERVER) as url:
+        with databases.fresh(server) as url:
             return scenario(url, **sizes)
 
     return run
@@ -44,23 +46,26 @@ def on_sqlite(scenario: Callable[..., Figures]) -> Callable[..., Figures]:
 
 
 SCENARIOS: dict[str, tuple[Callable[..., Figures], Figures]] = {
-    "kill": (on_postgres(kill.run), {"workflows": 300, "kills": 10, "seconds": 0.25}),
+    "kill": (on_server(kill.run), {"workflows": 300, "kills": 10, "seconds": 0.25}),
     "kill-sqlite": (on_sqlite(kill.run), {"workflows": 100, "kills": 10, "seconds": 0.05}),
-    "families": (on_postgres(families.run), {"clans": 100, "kills": 10, "seconds": 0.25}),
-    "stop": (on_postgres(stop.run), {"stops": 20, "lease": 5.0, "judge": True}),
-    "restart": (restart.run, {"workflows": 200}),
-    "replies": (on_postgres(replies.run), {"workflows": 200}),
-    "drain": (on_postgres(drain.rolling), {"workflows": 100, "workers": 5}),
-    "force": (on_postgres(drain.forced), {"workflows": 40}),
-    "poison": (on_postgres(poison.crashing), {"workflows_": 60, "watch": 45.0}),
-    "hang": (on_postgres(poison.hanging), {"workflows_": 60}),
+    "families": (on_server(families.run), {"clans": 100, "kills": 10, "seconds": 0.25}),
+    "stop": (on_server(stop.run), {"stops": 20, "lease": 5.0, "judge": True}),
+    "restart": (lambda **sizes: restart.run(databases.vendor(server), **sizes), {"workflows": 200}),
+    "replies": (on_server(replies.run), {"workflows": 200}),
+    "drain": (on_server(drain.rolling), {"workflows": 100, "workers": 5}),
+    "force": (on_server(drain.forced), {"workflows": 40}),
+    "poison": (on_server(poison.crashing), {"workflows_": 60, "watch": 45.0}),
+    "hang": (on_server(poison.hanging), {"workflows_": 60}),
 }
 
 
 def main() -> int:
+    global server
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenarios", nargs="*", help=f"which (default: all of {', '.join(SCENARIOS)})")
+    parser.add_argument("--mariadb", action="store_true", help="on a MariaDB server instead of PostgreSQL")
     options = parser.parse_args()
+    server = MARIADB if options.mariadb else POSTGRES
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # ends "with" blocks: no worker is left
     results = [one(name) for name in options.scenarios or SCENARIOS]
     print("\n" + "\n".join(results))

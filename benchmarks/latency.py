@@ -1,11 +1,15 @@
 """From start to result on an idle system: one workflow without activities and one with one, PostgreSQL.
 
-``python -m benchmarks.latency [--starts 200]``
+``python -m benchmarks.latency [--starts 200] [--transport postgres|redis|polling]``
+
+``DURABLE_TEST_REDIS_URL`` says which Redis; that of the standard port if it is not set.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import random
 import statistics
 import time
@@ -16,7 +20,11 @@ from benchmarks.environment import fresh_database, worker_process
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--starts", type=int, default=200)
+    parser.add_argument("--transport", choices=("postgres", "redis", "polling"), default="postgres")
     options = parser.parse_args()
+    os.environ["DURABLE_TEST_SETTINGS"] = json.dumps({"TRANSPORTS": [options.transport]})
+    if options.transport == "redis":
+        os.environ.setdefault("DURABLE_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
     with fresh_database(), worker_process(32):
         from tests.flows import workflows as flows  # noqa: PLC0415  after django.setup()
 

@@ -1,6 +1,8 @@
 """Durable workflows for Django. ``durable`` is what applications use; see ``docs/`` for the rest."""
 
 from django_durable.api import durable
+from django_durable.definitions.debounce import Debounce
+from django_durable.definitions.rate import Rate
 from django_durable.definitions.retry import Retry
 from django_durable.definitions.schedule import Calendar, Schedule
 from django_durable.engine.batches import BatchItem, BatchResult
@@ -18,8 +20,8 @@ from django_durable.exceptions import (
     FailureError,
     InvalidToken,
     NonDeterminismError,
-    OptionNotSupported,
     PayloadError,
+    PayloadUnreadable,
     QueryFailed,
     RetryAfter,
     ScheduleAlreadyExists,
@@ -28,6 +30,7 @@ from django_durable.exceptions import (
     UnsupportedInWorkflow,
     UpdateFailed,
     UpdateRejected,
+    WorkBatchFailed,
     WorkflowAlreadyStarted,
     WorkflowCancelled,
     WorkflowClosed,
@@ -38,8 +41,9 @@ from django_durable.exceptions import (
     WorkflowUnsuccessful,
     WouldWaitForever,
 )
+from django_durable.release import VERSION
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "durable",
@@ -47,6 +51,8 @@ __all__ = [
     "BatchResult",
     "BatchItem",
     "Retry",
+    "Rate",
+    "Debounce",
     "Schedule",
     "Calendar",
     "ApplicationError",
@@ -54,8 +60,8 @@ __all__ = [
     "DurableError",
     "DefinitionError",
     "UnknownDefinition",
-    "OptionNotSupported",
     "PayloadError",
+    "PayloadUnreadable",
     "WorkflowNotFound",
     "InvalidToken",
     "WorkflowClosed",
@@ -71,6 +77,7 @@ __all__ = [
     "UpdateRejected",
     "UpdateFailed",
     "QueryFailed",
+    "WorkBatchFailed",
     "WouldWaitForever",
     "NonDeterminismError",
     "UnsupportedInWorkflow",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -15,8 +17,11 @@ class Settings:
 
     DATABASE: str = "default"
     """Alias of the database that holds the tables; everything is read and written there, never on a replica."""
-    TRANSPORTS: tuple[str, ...] | None = None
-    """Names of wake-up transports; None chooses by database: ``postgres`` on PostgreSQL, else ``polling``."""
+    OTHER_TRANSACTIONS: str = "refuse"
+    """What is done to a start or a message inside a transaction on another database: ``"refuse"``, ``"warn"``,
+    ``"allow"``."""
+    TRANSPORTS: Sequence[str] | Mapping[str, Mapping[str, Any]] | None = None
+    """Wake-ups: names, or ``{alias: {"BACKEND": ..., "OPTIONS": ...}}``; None: ``postgres`` there, else ``polling``."""
     QUEUES: tuple[str, ...] = ("default",)
     """Queues that a worker serves unless told otherwise."""
     CONCURRENCY: int = 32
@@ -39,12 +44,24 @@ class Settings:
     """Workflow code that runs for longer than this without awaiting is stopped and its run parked."""
     ON_WORKFLOW_ERROR: str = "fail"
     """What a fault in workflow code does to its run: ``"fail"``, or ``"block"`` until other code comes."""
+    METRICS_ADDRESS: str = ""
+    """Where a worker serves its metrics: ``"9100"``, or ``"127.0.0.1:9100"``; empty: nowhere."""
+    METRICS_CACHE_SECONDS: float = 5.0
+    """How long the figures of queues that are served as metrics may be old."""
+    HEALTH_DIRECTORY: str = ""
+    """Where worker processes leave signs of life for ``durable_health``; empty: among the temporary files."""
     EMBEDDED_WORKER: bool = False
     """Run a worker inside the web process (development)."""
     MAX_PAYLOAD_BYTES: int = 2 * 1024 * 1024
     """Largest value that is stored; larger ones are refused before anything is written."""
     WARN_PAYLOAD_BYTES: int = 256 * 1024
     """Values from this size on are logged with a warning."""
+    PAYLOADS: Mapping[str, Any] | None = None
+    """How values are stored: ``{"FORMAT": "msgpack", "CODECS": [{"BACKEND": ..., "OPTIONS": ...}]}``; None: as JSON."""
+    RETENTION: timedelta | Mapping[str, Any] | None = None
+    """How long ended workflows are kept, by status: ``{"completed": timedelta(days=30)}``; None: for ever."""
+    RETENTION_EXPORT: str = ""
+    """Directory into which workflows are written before they are deleted; empty: they are not."""
     MAX_INTERRUPTIONS: int = 10
     """How often an activity may be cut short by dying workers before it fails as interrupted."""
 
@@ -54,6 +71,10 @@ class Settings:
     """How long the URL of a callback without a timeout can be used."""
     CALLBACK_MAX_BYTES: int = 64 * 1024
     """Longest body of a POST to the URL of a callback."""
+    STATUS_CACHE: Mapping[str, Any] | None = None
+    """Where statuses are kept for whoever polls: ``{"ALIAS": "default", "SECONDS": 5}``, an alias of ``CACHES``."""
+    API: Mapping[str, Any] | None = None
+    """Options of the HTTP API: ``{"AUTH": "shop.api.ApiKey", "FILTER": ...}``."""
 
 
 NAMES = frozenset(field.name for field in fields(Settings))

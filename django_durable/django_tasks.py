@@ -6,18 +6,22 @@ has imported. A name that is stored somewhere never makes anything be imported.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
+from django.utils.module_loading import import_string
 
 from django_durable.definitions.activity import ActivityDefinition, ActivityOptions
 from django_durable.definitions.registry import registry
 from django_durable.exceptions import DefinitionError
 
 PLACES = ("django.tasks.base", "django_tasks.base")
+BACKEND = "django_durable.contrib.tasks"
 DEFAULT_QUEUE = "default"  # of a task for which nobody has chosen one
 
 
@@ -52,6 +56,17 @@ def _registered(name: str, function: Callable[..., Any]) -> ActivityDefinition[.
     activity: ActivityDefinition[..., Any] = ActivityDefinition(function, name=name, options=ActivityOptions())
     registry.add_activity(activity)
     return activity
+
+
+def load_backends() -> bool:
+    """Import what ``TASKS`` names, so that workers know the workflow of our own backend; whether that is among it.
+
+    A name that leads nowhere is for Django to tell, when somebody uses it.
+    """
+    for params in getattr(settings, "TASKS", {}).values():
+        with contextlib.suppress(ImportError):
+            import_string(params.get("BACKEND", ""))
+    return BACKEND in sys.modules
 
 
 def discover() -> None:

@@ -4,11 +4,11 @@
 
     DurableError
     ├── DefinitionError                what was declared cannot work
-    │   ├── UnknownDefinition
-    │   └── OptionNotSupported
+    │   └── UnknownDefinition
     ├── PayloadError                   a value cannot be stored, or does not fit its annotation
+    │   └── PayloadUnreadable          a key or a codec is missing: what is stored cannot be read here
     ├── WorkflowNotFound
-    │   └── InvalidToken               a token that nobody here has signed, or that has expired
+    │   └── InvalidToken               a token that nobody here has signed
     ├── WorkflowClosed
     ├── AlreadyCompleted               a token of an activity that has its outcome
     ├── WorkflowAlreadyStarted
@@ -21,11 +21,15 @@
     │   └── WorkflowTimedOut
     ├── UpdateRejected                 the workflow refused an update: nothing has happened
     ├── UpdateFailed                   the handler of an update raised, or its run ended
+    ├── KeyReused                      an idempotency key that came with something else before
     ├── QueryFailed                    a query has no handler, or its handler raised
+    │   └── QueryTooExpensive          it was stopped, or not begun: too slow, or too long a history
     ├── WouldWaitForever               a waiting verb inside an open ``atomic()``
     │   └── WaitsInVain                in a test: what a run waits for does not come
+    ├── WorkBatchFailed                a batch of work had no database, or its worker broke down
     ├── NonDeterminismError            code asked for something else than history holds
     ├── UnsupportedInWorkflow          a call that cannot be replayed
+    ├── ForeignTransaction             a start or a message inside a transaction on another database than ours
     ├── ForeignWrite                   an atomic activity wrote to another database than the workflows'
     ├── FailureError                   what arrives inside a workflow
     │   ├── ActivityError
@@ -45,13 +49,34 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 
 class DurableError(Exception):
-    """The root of the tree."""
+    """The root of the tree. A copy, and what pickle makes of it in another process, is the same with its cause."""
+
+    def __reduce__(self) -> Any:
+        # Python's own calls the class with the message alone, which is too little for many, and drops the cause.
+        state = {"__cause__": _portable(self.__cause__), "__suppress_context__": self.__suppress_context__}
+        return _again, (type(self), self.args), {**vars(self), **state}
+
+
+def _again(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    return kind.__new__(kind, *args)
+
+
+def _portable(cause: BaseException | None) -> BaseException | None:
+    """``cause``, or None for one that pickle cannot carry: better the error alone than another one in its place."""
+    if cause is None or isinstance(cause, DurableError):
+        return cause
+    try:
+        pickle.loads(pickle.dumps(cause))
+    except Exception:
+        return None
+    return cause
 
 
 class DefinitionError(DurableError):
@@ -62,12 +87,12 @@ class UnknownDefinition(DefinitionError):
     """No workflow or activity of that name is registered in this process."""
 
 
-class OptionNotSupported(DefinitionError):
-    """The option is part of the contract, but this release does not implement it."""
-
-
 class PayloadError(DurableError):
     """A value cannot be stored, or a stored value does not fit the annotation that it is read with."""
+
+
+class PayloadUnreadable(PayloadError):
+    """A stored value cannot be read in this process, which says nothing of the value: a key or a codec is missing."""
 
 
 class WorkflowNotFound(DurableError):
@@ -75,7 +100,7 @@ class WorkflowNotFound(DurableError):
 
 
 class InvalidToken(WorkflowNotFound):
-    """The token was not signed with this project's ``SECRET_KEY``, or it has expired."""
+    """The token was not signed with this project's ``SECRET_KEY``, nor with one of ``SECRET_KEY_FALLBACKS``."""
 
 
 class AlreadyCompleted(DurableError):
@@ -194,12 +219,28 @@ class QueryFailed(DurableError):
         return self.__cause__
 
 
+class QueryTooExpensive(QueryFailed):
+    """The replay for a query took too long, or was not begun. ``limit`` says which one passed: seconds or events."""
+
+    def __init__(self, message: str, *, limit: str, type: str = "") -> None:
+        super().__init__(message, type=type)
+        self.limit = limit
+
+
+class KeyReused(DurableError):
+    """An idempotency key has come before, with something else to do."""
+
+
 class WouldWaitForever(DurableError):
     """A verb that waits for a worker was called inside an open transaction whose rows no worker can see yet."""
 
 
 class WaitsInVain(WouldWaitForever, TimeoutError):
     """In a test's environment a run waits for something that nobody will send. The message says for what."""
+
+
+class WorkBatchFailed(DurableError):
+    """``work_batch`` could not work: the database did not answer, its tables are missing, or the worker broke down."""
 
 
 class NonDeterminismError(DurableError):
@@ -221,6 +262,10 @@ class NonDeterminismError(DurableError):
 
 class UnsupportedInWorkflow(DurableError):
     """Workflow code called something that cannot be replayed. The message names the right way."""
+
+
+class ForeignTransaction(DurableError):
+    """A start or a message inside a transaction on another database: it would not be a part of that transaction."""
 
 
 class ForeignWrite(DurableError):

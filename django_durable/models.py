@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import Q
 
 from django_durable import querysets
+from django_durable.definitions.queue import ACTIVITIES, COUNTED
 from django_durable.history.replies import State
 from django_durable.history.status import Status
 from django_durable.moments import MomentField
@@ -23,6 +24,9 @@ class WorkflowRun(models.Model):
     fingerprint = models.CharField(max_length=64, default="", help_text="Of the code that started the run.")
     queue = models.CharField(max_length=100)
     priority = models.SmallIntegerField(default=0)
+    partition_key = models.CharField(
+        max_length=255, default="", db_default="", help_text="Whose work it is, in a queue."
+    )
     status = models.CharField(
         max_length=20, choices=[(status.value, status.value.replace("_", " ")) for status in Status]
     )
@@ -46,6 +50,7 @@ class WorkflowRun(models.Model):
     subject_type = models.CharField(max_length=200, null=True, help_text="Label of the model that the run is about.")
     subject_id = models.CharField(max_length=255, null=True, help_text="Primary key of the row that it is about.")
     open_subject = models.CharField(max_length=460, null=True, unique=True, editable=False)
+    open_singleton = models.CharField(max_length=511, null=True, unique=True, editable=False)
     schedule = models.CharField(max_length=255, null=True, help_text="The schedule that started it.")
     created_at = MomentField()
     started_at = MomentField(null=True)
@@ -62,6 +67,12 @@ class WorkflowRun(models.Model):
             models.Index(fields=["status", "-created_at"], name="durable_run_status"),
             models.Index(fields=["name", "-created_at"], name="durable_run_name"),
             models.Index(fields=["-created_at"], name="durable_run_created"),
+            models.Index(fields=["closed_at"], name="durable_run_closed", condition=Q(closed_at__isnull=False)),
+            models.Index(
+                fields=["name", "status", "closed_at", "id"],
+                name="durable_run_ended",
+                condition=Q(closed_at__isnull=False),
+            ),
             models.Index(
                 fields=["parent_chain_id", "parent_key"],
                 name="durable_run_parent",
@@ -96,6 +107,7 @@ class Dispatch(models.Model):
     run_id = models.UUIDField()
     queue = models.CharField(max_length=100)
     priority = models.SmallIntegerField(default=0)
+    partition_key = models.CharField(max_length=255, default="", db_default="")
     definition = models.CharField(max_length=330, help_text="Name of the definition, with its version if it has one.")
     wakeup_at = MomentField(null=True)
     deadline = MomentField(null=True, help_text="When the run or its chain times out.")
@@ -107,6 +119,7 @@ class Dispatch(models.Model):
     recoveries = models.SmallIntegerField(default=0)
     started_at = MomentField(null=True)
     claimed_at = MomentField(null=True)
+    admitted = models.BooleanField(default=False, db_default=False, help_text="Let in by its queue, until its end.")
 
     objects = querysets.DispatchQuerySet.as_manager()
 
@@ -118,16 +131,41 @@ class Dispatch(models.Model):
                 name="durable_dispatch_due",
                 condition=Q(owner__isnull=True, wakeup_at__isnull=False),
             ),
+            models.Index(
+                fields=["queue", "priority", "partition_key", "wakeup_at"],
+                name="durable_dispatch_keys",
+                condition=Q(owner__isnull=True, wakeup_at__isnull=False, admitted=False),
+            ),
+            models.Index(
+                fields=["queue", "priority", "wakeup_at"],
+                name="durable_dispatch_going_on",
+                condition=Q(owner__isnull=True, wakeup_at__isnull=False, admitted=True),
+            ),
+            models.Index(fields=["queue", "partition_key"], name="durable_dispatch_in", condition=Q(admitted=True)),
             models.Index(fields=["owner"], name="durable_dispatch_owned", condition=Q(owner__isnull=False)),
             models.Index(
                 fields=["definition", "blocked_by"],
                 name="durable_dispatch_blocked",
                 condition=Q(blocked_by__isnull=False),
             ),
+            models.Index(
+                fields=["deadline"],
+                name="durable_dispatch_late",
+                condition=Q(owner__isnull=True, deadline__isnull=False),
+            ),
         )
 
     def __str__(self) -> str:
         return f"{self.definition} {self.chain_id}"
+
+
+class Gate(models.Model):
+    """What senders lock to keep a chain from ending. Used where every lock excludes a change, see ``WorkerFence``."""
+
+    chain_id = models.UUIDField(primary_key=True)
+
+    def __str__(self) -> str:
+        return f"gate of {self.chain_id}"
 
 
 class HistoryEvent(models.Model):
@@ -146,6 +184,17 @@ class HistoryEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.sequence} {self.type}"
+
+
+class PrunedRun(models.Model):
+    """A run that is gone, and whose events are still to be deleted: a few at a time, the last ones first."""
+
+    run_id = models.UUIDField(primary_key=True)
+    events = models.IntegerField(help_text="How many there are left.")
+    payloads = models.TextField(null=True, help_text="Of its other rows, those that a codec keeps elsewhere.")
+
+    def __str__(self) -> str:
+        return f"{self.run_id}, {self.events} events"
 
 
 class InboxMessage(models.Model):
@@ -175,6 +224,7 @@ class ActivityTask(models.Model):
     name = models.CharField(max_length=255)
     queue = models.CharField(max_length=100)
     priority = models.SmallIntegerField(default=0)
+    partition_key = models.CharField(max_length=255, default="", db_default="")
     input = models.TextField()
     options = models.TextField()
     attempt = models.IntegerField(default=0, help_text="Attempts started so far.")
@@ -192,6 +242,7 @@ class ActivityTask(models.Model):
     cancel_requested = models.BooleanField(default=False, db_default=False)
     external = models.BooleanField(default=False, db_default=False, help_text="Completed by token, by no worker.")
     headers = models.TextField(null=True)
+    admitted = models.BooleanField(default=False, db_default=False, help_text="Let in by its queue for this attempt.")
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=["chain_id", "key"], name="durable_task_key"),)
@@ -199,6 +250,12 @@ class ActivityTask(models.Model):
             models.Index(
                 fields=["queue", "priority", "due_at"], name="durable_task_due", condition=Q(worker__isnull=True)
             ),
+            models.Index(
+                fields=["queue", "priority", "partition_key", "due_at"],
+                name="durable_task_keys",
+                condition=Q(worker__isnull=True, admitted=False),
+            ),
+            models.Index(fields=["queue", "partition_key"], name="durable_task_in", condition=Q(admitted=True)),
             models.Index(fields=["worker"], name="durable_task_worker", condition=Q(worker__isnull=False)),
             models.Index(
                 fields=["deadline"],
@@ -279,6 +336,20 @@ class RunAttribute(models.Model):
         return f"{self.key} = {self.value}"
 
 
+class DebouncedStart(models.Model):
+    """The run that waits for starts of its key to be over; a row whose run has begun is no more than a place."""
+
+    key = models.CharField(max_length=511, primary_key=True)
+    run_id = models.UUIDField(null=True)
+    latest_at = MomentField(null=True, help_text="When it begins whatever comes.")
+
+    class Meta:
+        indexes = (models.Index(fields=["run_id"], name="durable_debounced_run"),)
+
+    def __str__(self) -> str:
+        return self.key
+
+
 class PausedWorkflow(models.Model):
     """A workflow, by name, whose runs no worker takes until the row is gone."""
 
@@ -291,6 +362,75 @@ class PausedWorkflow(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Queue(models.Model):
+    """A queue that is paused, limited or fair. One that has no row is none of it."""
+
+    name = models.CharField(max_length=100, primary_key=True)
+    paused = models.BooleanField(default=False, db_default=False, help_text="Whether no worker takes from it.")
+    reason = models.TextField(default="", blank=True, db_default="", help_text="For people: why it is paused.")
+    counts = models.CharField(
+        max_length=10,
+        default=ACTIVITIES,
+        db_default=ACTIVITIES,
+        choices=[(one, one) for one in COUNTED],
+        help_text="What the limits count: activities while they are executed, or workflows from beginning to end.",
+    )
+    concurrency = models.PositiveIntegerField(null=True, blank=True, help_text="How many at a time.")
+    concurrency_per_worker = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How many at a time in one worker process."
+    )
+    concurrency_per_key = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How many at a time of one partition key."
+    )
+    rate = models.PositiveIntegerField(null=True, blank=True, help_text="How many may begin in the period.")
+    rate_period = models.DurationField(null=True, blank=True, help_text="Such as 00:01:00 for a minute.")
+    rate_burst = models.PositiveIntegerField(null=True, blank=True, help_text="How many may begin at once.")
+    key_rate = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How many of one partition key may begin in the period."
+    )
+    key_rate_period = models.DurationField(null=True, blank=True)
+    key_rate_burst = models.PositiveIntegerField(null=True, blank=True)
+    fair = models.BooleanField(default=False, db_default=False, help_text="Whether partition keys take turns.")
+    weights = models.TextField(
+        default="{}", db_default="{}", help_text='Turns of keys that get more than one, as JSON: {"acme": 5}.'
+    )
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class QueueTurn(models.Model):
+    """What a claim from a governed queue locks: whoever has the row is the only one who lets anything in.
+
+    ``spent_until``: the moment at which all that has begun is paid for by the queue's rate.
+    """
+
+    pk = models.CompositePrimaryKey("queue", "kind")
+    queue = models.CharField(max_length=100)
+    kind = models.CharField(max_length=10)
+    latest_key = models.CharField(max_length=255, default="", db_default="", help_text="Whose turn it was last.")
+    turns_left = models.IntegerField(default=0, db_default=0, help_text="That it still has.")
+    spent_until = MomentField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.queue}"
+
+
+class QueueKey(models.Model):
+    """What a partition key has spent of the rate that a queue gives to each. No row: nothing lately."""
+
+    pk = models.CompositePrimaryKey("queue", "key")
+    queue = models.CharField(max_length=100)
+    key = models.CharField(max_length=255)
+    spent_until = MomentField()
+
+    def __str__(self) -> str:
+        return f"{self.key} in {self.queue}"
 
 
 class Schedule(models.Model):
@@ -345,3 +485,16 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} #{self.id}"
+
+
+class WorkerFence(models.Model):
+    """Whether a worker is dead, in a row that its heartbeats leave alone. Used where every lock excludes a change.
+
+    MariaDB has no lock that an update of another column passes by: commits and heartbeats would wait for each other.
+    """
+
+    worker = models.BigIntegerField(primary_key=True)
+    dead = models.BooleanField(default=False)
+
+    def __str__(self) -> str:
+        return f"fence of #{self.worker}"

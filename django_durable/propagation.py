@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import zoneinfo
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ Capture = Callable[[], Any]
 Restore = Callable[[Any], AbstractContextManager[Any] | None]
 
 NAME = re.compile(r"[\w.-]{1,100}")
+DIGEST = "digest"  # what was asked for with a start; nothing restores it
 
 
 class Carrier(NamedTuple):
@@ -72,24 +73,42 @@ def propagate(name: str, *, capture: Capture, restore: Restore) -> None:
     functions: tuple[Any, ...] = capture, restore
     if not all(map(callable, functions)):
         raise DefinitionError(f"Propagating {name!r} needs two functions: capture() and restore(value).")
-    if name in _BUILT_IN or (name in _users and _place(_users[name].capture) != _place(capture)):
+    if name in (*_BUILT_IN, DIGEST) or (name in _users and _place(_users[name].capture) != _place(capture)):
         raise DefinitionError(f"Something called {name!r} is propagated already. Take another name.")
     _users[name] = Carrier(capture, restore)
 
 
-def capture() -> Payload | None:
-    """What surrounds this code, to be stored; None: nothing. Raises ``PayloadError`` for what JSON cannot hold."""
-    found = {name: carrier.capture() for name, carrier in (*_BUILT_IN.items(), *_users.items())}
+def capture(*, digest: str | None = None) -> Payload | None:
+    """What surrounds this code, to be stored; None: nothing. Raises ``PayloadError`` for what JSON cannot hold.
+
+    ``digest``: what the caller of a start wants to know it by later, with ``digest_of``.
+    """
+    found: dict[str, Any] = {name: carrier.capture() for name, carrier in (*_BUILT_IN.items(), *_users.items())}
+    found[DIGEST] = digest
     kept = {name: value for name, value in found.items() if value is not None}
     return codec.encode(kept, what="What is propagated to activities") if kept else None
 
 
-@contextmanager
-def restored(headers: Payload | None) -> Iterator[None]:
-    """Set what was captured, until the end of the block. Names that this process does not know are left alone."""
+def digest_of(headers: Payload | None) -> str | None:
+    """What ``capture`` was given as digest."""
     if headers is None:
-        yield
-        return
+        return None
+    digest: str | None = codec.decode(headers, what="What is propagated to activities").get(DIGEST)
+    return digest
+
+
+def restored(headers: Payload | None) -> AbstractContextManager[None]:
+    """Set what was captured, until the end of the block. Names that this process does not know are left alone."""
+    return _restored(headers) if headers is not None else _NOTHING
+
+
+def carried(headers: Payload | None, name: str) -> Any:
+    """One of the values that were captured; None: it was not."""
+    return codec.decode(headers, what="What is propagated").get(name) if headers is not None else None
+
+
+@contextmanager
+def _restored(headers: Payload) -> Iterator[None]:
     with ExitStack() as stack:
         for name, value in codec.decode(headers, what="What is propagated to activities").items():
             carrier = _BUILT_IN.get(name) or _users.get(name)
@@ -145,3 +164,4 @@ _BUILT_IN = {
     "trace": Carrier(_trace, _continue_trace),
 }
 _users: dict[str, Carrier] = {}
+_NOTHING = nullcontext()

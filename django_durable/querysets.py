@@ -33,6 +33,18 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
         """Runs that have ended, whatever the outcome."""
         return self.filter(status__in=sorted(status.CLOSED))
 
+    def pending(self) -> Self:
+        """Runs that no worker has begun. The column says ``running``: that they have begun is not written there."""
+        return self.filter(self._unclaimed(), status=status.Status.RUNNING)
+
+    def running(self) -> Self:
+        """Runs that a worker has begun, and that neither rest nor wait for other code."""
+        return self.filter(~self._unclaimed(), status=status.Status.RUNNING)
+
+    def _unclaimed(self) -> Exists:
+        dispatch = apps.get_model("durable", "Dispatch").objects.using(self.db)
+        return Exists(dispatch.filter(chain_id=OuterRef("chain_id"), run_id=OuterRef("pk"), started_at=None))
+
     def failed(self) -> Self:
         """Runs whose code raised."""
         return self.filter(status=status.Status.FAILED)

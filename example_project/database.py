@@ -1,4 +1,6 @@
-"""Database URLs: ``postgres://user:password@host:port/name`` and ``sqlite:////absolute/path`` as Django's settings."""
+"""Database URLs as Django's settings: ``postgres://user:password@host:port/name``, ``mysql://...`` for MariaDB, and
+``sqlite:////absolute/path``.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,15 @@ SQLITE_OPTIONS = {
     "timeout": 20,
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
 }
-POSTGRES_SCHEMES = ("postgres", "postgresql")
+SERVERS = {
+    "postgres": "django.db.backends.postgresql",
+    "postgresql": "django.db.backends.postgresql",
+    "mysql": "django.db.backends.mysql",
+}
 
 
 def from_url(url: str) -> dict[str, Any]:
-    """An entry for ``DATABASES``. The query of a PostgreSQL URL becomes its ``OPTIONS``.
+    """An entry for ``DATABASES``. The query of a server's URL becomes its ``OPTIONS``.
 
     Raises ``ValueError`` for a URL of another scheme, or without a database name.
     """
@@ -26,9 +32,9 @@ def from_url(url: str) -> dict[str, Any]:
         raise ValueError(f"The database URL {url!r} names no database.")
     if parts.scheme == "sqlite":
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": name, "OPTIONS": dict(SQLITE_OPTIONS)}
-    if parts.scheme in POSTGRES_SCHEMES:
+    if parts.scheme in SERVERS:
         return {
-            "ENGINE": "django.db.backends.postgresql",
+            "ENGINE": SERVERS[parts.scheme],
             "NAME": name,
             "USER": unquote(parts.username or ""),
             "PASSWORD": unquote(parts.password or ""),
@@ -36,7 +42,7 @@ def from_url(url: str) -> dict[str, Any]:
             "PORT": str(parts.port or ""),
             "OPTIONS": dict(parse_qsl(parts.query)),
         }
-    raise ValueError(f"A database URL starts with sqlite: or postgres:, not {parts.scheme!r}.")
+    raise ValueError(f"A database URL starts with sqlite:, postgres: or mysql:, not {parts.scheme!r}.")
 
 
 def sqlite_url(path: object) -> str:

@@ -1,7 +1,9 @@
 """``make test``: every check, then every test on each database that answers, then what came of it.
 
 ``DURABLE_TEST_POSTGRES_URL`` names the PostgreSQL server (default: the standard local port).
-``DURABLE_TEST_REQUIRE=postgres`` makes its absence a failure.
+``DURABLE_TEST_MARIADB_URL`` names a MariaDB server, on which the tests ``ON_MARIADB`` run too.
+``DURABLE_TEST_ON=sqlite,mariadb`` leaves the others of the three out.
+``DURABLE_TEST_REQUIRE=postgres`` makes its absence a failure, ``redis`` that of ``redis-server``; commas between them.
 """
 
 from __future__ import annotations
@@ -19,10 +21,27 @@ from example_project import database
 BASE_DIR = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 POSTGRES_URL = os.environ.get("DURABLE_TEST_POSTGRES_URL") or "postgres://postgres@127.0.0.1:5432/test"
+MARIADB_URL = os.environ.get("DURABLE_TEST_MARIADB_URL", "")
+ON_MARIADB = (
+    "tests/integration/store",
+    "tests/integration/client/test_names.py",
+    *(
+        f"tests/integration/worker/test_{name}.py"
+        for name in ("atomic", "children", "connections", "crashes", "fence", "recovery")
+    ),
+)
+"""The store, the core of the worker, the crashes: what has most to do with it. CONTRIBUTING.md says how to run all."""
+ON = (os.environ.get("DURABLE_TEST_ON") or "sqlite,postgres,mariadb").split(",")
 REQUIRED = os.environ.get("DURABLE_TEST_REQUIRE", "").split(",")
 
-PARALLEL = ("-n", "4", "--dist", "loadfile")
-"""Each file in one process, because its tests share rows. More processes than cores: tests mostly wait for workers."""
+PARALLEL = ("-n", "4", "--dist", "worksteal")
+"""Each process has a database of its own. More processes than cores: tests mostly wait for workers."""
+
+WITHOUT_DATABASE = (
+    *("tests/unit", "tests/replay", "tests/typing"),
+    *("tests/docs/test_pages.py", "tests/docs/test_reference.py"),
+)
+"""What would say the same on a second database."""
 
 PASSED, FAILED = "passed", "FAILED"
 
@@ -52,16 +71,24 @@ def run_checks() -> dict[str, str]:
 
 
 def run_tests(*, pytest_arguments: list[str]) -> dict[str, str]:
-    """Run the same suite on each database."""
-    results = {"tests on SQLite": pytest("", pytest_arguments)}
+    """Run the same suite on each database, but once what needs none."""
+    results: dict[str, str] = {}
+    if "sqlite" in ON:
+        results["tests on SQLite"] = pytest("", pytest_arguments)
+    if "postgres" in ON:
+        results["tests on PostgreSQL"] = on_postgres(pytest_arguments)
+    if "mariadb" in ON and MARIADB_URL:
+        results["tests on MariaDB"] = pytest(MARIADB_URL, [*(pytest_arguments or ON_MARIADB)])
+    elif "mariadb" in REQUIRED:
+        results["tests on MariaDB"] = f"{FAILED}: required, but DURABLE_TEST_MARIADB_URL names no server"
+    return results
+
+
+def on_postgres(pytest_arguments: list[str]) -> str:
     problem = postgres_problem()
     if problem is None:
-        results["tests on PostgreSQL"] = pytest(POSTGRES_URL, pytest_arguments)
-    elif "postgres" in REQUIRED:
-        results["tests on PostgreSQL"] = f"{FAILED}: required, but {problem}"
-    else:
-        results["tests on PostgreSQL"] = f"not run: {problem}"
-    return results
+        return pytest(POSTGRES_URL, pytest_arguments or [f"--ignore={path}" for path in WITHOUT_DATABASE])
+    return f"{FAILED}: required, but {problem}" if "postgres" in REQUIRED else f"not run: {problem}"
 
 
 def pytest(url: str, arguments: list[str]) -> str:

@@ -10,6 +10,7 @@ from itertools import accumulate
 
 import msgspec
 
+from django_durable.exceptions import PayloadUnreadable
 from django_durable.payloads import payload
 from django_durable.payloads.payload import Payload
 
@@ -60,8 +61,10 @@ def _is_deep(text: str) -> bool:
 
 
 def of_payload(value: Payload) -> Excerpt:
-    """A payload: its JSON, or for other formats their name and size."""
-    if value.format != payload.JSON:
+    """A payload: its JSON; of what cannot be read here its format and size."""
+    try:
+        value = payload.opened(value, what="This value")
+    except PayloadUnreadable:
         return of_text(f"<{value.size} bytes, {value.format}>")
     return of_json(bytes(value.data).decode("utf-8", "replace"))
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from django_durable import conf
 from django_durable.definitions.registry import registry
 from django_durable.history.status import Status
-from django_durable.models import Dispatch, Worker
+from django_durable.models import Worker
 from django_durable.store import database
 
 
@@ -25,20 +25,15 @@ class StatusFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [(status.value, status.value.replace("_", " ")) for status in Status]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         value = self.value()
         if value is None:
             return queryset
         if value not in set(Status):
             raise IncorrectLookupParameters
-        unclaimed = Exists(
-            Dispatch.objects.filter(chain_id=OuterRef("chain_id"), run_id=OuterRef("pk"), started_at=None)
-        )
         if value == Status.PENDING:
-            return queryset.filter(unclaimed, status=Status.RUNNING)
-        if value == Status.RUNNING:
-            return queryset.filter(~unclaimed, status=Status.RUNNING)
-        return queryset.filter(status=value)
+            return queryset.pending()
+        return queryset.running() if value == Status.RUNNING else queryset.filter(status=value)
 
 
 class TextFilter(admin.SimpleListFilter):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AdminSplitDateTime
@@ -15,13 +14,12 @@ from django.utils.safestring import SafeString
 
 from django_durable.admin import times
 from django_durable.admin.badges import badge
-from django_durable.client import ScheduleHandle, scheduling
+from django_durable.client import ScheduleHandle, reading, schedule_rows, scheduling
 from django_durable.definitions.registry import registry
 from django_durable.definitions.schedule import OVERLAPS
 from django_durable.definitions.schedule import Schedule as Spec
 from django_durable.exceptions import DurableError
 from django_durable.models import Schedule
-from django_durable.payloads import payload
 from django_durable.store import database, schedules
 
 WHEN = ("cron", "every", "time_zone", "overlap", "catch_up", "jitter", "start_at", "end_at", "max_runs")
@@ -30,7 +28,7 @@ WHEN = ("cron", "every", "time_zone", "overlap", "catch_up", "jitter", "start_at
 class ScheduleForm(forms.ModelForm):
     """A schedule as people write it; what could not work is said beside the form, and nothing is saved."""
 
-    name = forms.CharField(max_length=scheduling.NAME_LIMIT)
+    name = forms.CharField(max_length=schedule_rows.NAME_LIMIT)
     workflow = forms.ChoiceField()
     arguments = forms.JSONField(required=False, initial=dict, help_text='By name: {"days": 30}.')
     cron = forms.CharField(required=False, help_text="Such as 30 3 * * MON-FRI. Leave empty for an interval.")
@@ -57,7 +55,7 @@ class ScheduleForm(forms.ModelForm):
             self.initial.update({name: getattr(spec, name) for name in WHEN})
             self.initial["cron"] = spec.expression
             self.initial["workflow"] = self.instance.definition
-            self.initial["arguments"] = msgspec.json.decode(payload.load(self.instance.input).data)
+            self.initial["arguments"] = reading.plain(self.instance.input)
         else:
             defaults = Spec(cron="* * * * *")
             self.initial.update({name: getattr(defaults, name) for name in ("overlap", "catch_up", "jitter")})
@@ -71,7 +69,7 @@ class ScheduleForm(forms.ModelForm):
         try:
             spec = Spec(**{name: values[name] for name in WHEN if values[name] not in (None, "")})
             definition = registry.workflow(values["workflow"])
-            values["row"] = scheduling.new_row(values["name"], spec, definition, (), values["arguments"] or {})
+            values["row"] = schedule_rows.new_row(values["name"], spec, definition, (), values["arguments"] or {})
         except (DurableError, TypeError) as error:
             raise forms.ValidationError(str(error)) from error
         return values

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from django.apps import apps
@@ -14,11 +15,13 @@ from django.db import connections, router
 
 from django_durable import conf
 from django_durable.definitions.registry import registry
-
-TRANSPORTS = ("polling", "postgres")  # those of django_durable.transports, which cannot be imported before models
+from django_durable.exceptions import DefinitionError
+from django_durable.payloads import sealing
+from django_durable.transports import choice
 
 SQLITE_TIMEOUT = 20  # seconds; Django's own 5 is too short for several processes that write
 PSYCOPG_POOL_SIZE = 4  # psycopg_pool's min_size, which is its max_size too unless that is given
+ISOLATION = "read committed"
 SHOWN = 3  # names in a message
 OTHER_DISTRIBUTION = "django-durable"  # another project on PyPI that installs a package of the same name
 
@@ -95,6 +98,26 @@ def check_psycopg(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def check_transports(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """durable.E006: a transport that cannot be made as it is declared."""
+    chosen = _setting("TRANSPORTS")
+    if chosen is None or not _are_transports(chosen) or _alias() is None:
+        return []
+    return [
+        Error(problem, hint='Correct DURABLE["TRANSPORTS"].', id="durable.E006")
+        for problem in map(_problem_of, choice.declared())
+        if problem
+    ]
+
+
+def _problem_of(declared: choice.Declared) -> str:
+    try:
+        choice.make(declared)
+    except DefinitionError as error:
+        return str(error)
+    return ""
+
+
 def check_pool(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """durable.W001: a pool of connections that is smaller than the number of activity threads."""
     pool, threads = _options().get("pool"), _setting("CONCURRENCY")
@@ -114,15 +137,17 @@ def check_pool(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-def check_mysql(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """durable.W002: a database that workers cannot use yet."""
-    if _vendor() != "mysql":
+def check_isolation(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """durable.E009: a level at which transactions on MariaDB go on seeing what has long changed."""
+    level = _options().get("isolation_level", ISOLATION)
+    if _vendor() != "mysql" or str(level).lower() == ISOLATION:
         return []
     return [
-        Warning(
-            "MySQL and MariaDB are not supported yet: workers need a kind of row lock that they do not have.",
-            hint='Use PostgreSQL; DURABLE["DATABASE"] may name a database of its own.',
-            id="durable.W002",
+        Error(
+            f"Transactions on database {_alias()!r} are at another level than READ COMMITTED: a workflow could end "
+            f"without a message that was sent to it before.",
+            hint=f'Leave "isolation_level" out of DATABASES["{_alias()}"]["OPTIONS"]; what Django takes is right.',
+            id="durable.E009",
         )
     ]
 
@@ -163,16 +188,56 @@ def check_routers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def check_payloads(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """durable.E007: payloads could not be stored as the settings say."""
+    try:
+        declared = _setting("PAYLOADS")
+        sealing.from_settings(declared if isinstance(declared, Mapping) else {})  # else durable.E002
+    except DefinitionError as error:
+        hint = "docs/payloads.md lists formats and codecs, and what to install for them."
+        return [Error(f'DURABLE["PAYLOADS"] cannot be used: {error}', hint=hint, id="durable.E007")]
+    return []
+
+
+def check_status_cache(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """durable.E008: a cache of statuses that does not exist, or options of it that could not work."""
+    declared = _setting("STATUS_CACHE")
+    if not isinstance(declared, Mapping):
+        return []  # else durable.E002
+    return [
+        Error(f'DURABLE["STATUS_CACHE"]: {problem}', hint=f"It takes {STATUS_CACHE_HINT}.", id="durable.E008")
+        for problem in _problems_of_status_cache(declared)
+    ]
+
+
+def _problems_of_status_cache(declared: Mapping[Any, Any]) -> Iterator[str]:
+    for name in declared:
+        if name not in ("ALIAS", "SECONDS", "MAX_BYTES"):
+            yield f"there is no option {name!r}."
+    alias = declared.get("ALIAS", "default")
+    if alias not in settings.CACHES:
+        yield f"{alias!r} is not in CACHES."
+    if not _is_count(declared.get("SECONDS", 2), least=2):
+        yield f"SECONDS is {declared['SECONDS']!r}; it must be a whole number of at least 2."
+    if not _is_count(declared.get("MAX_BYTES", 1)):
+        yield f"MAX_BYTES is {declared['MAX_BYTES']!r}; it must be a whole number of at least 1."
+
+
+STATUS_CACHE_HINT = '{"ALIAS": "default", "SECONDS": 5, "MAX_BYTES": 65536}, all of them optional'
+
 ALL = (
     check_names,
     check_values,
     check_database,
     check_sqlite,
     check_psycopg,
+    check_transports,
     check_pool,
-    check_mysql,
+    check_isolation,
     check_distribution,
     check_routers,
+    check_payloads,
+    check_status_cache,
 )
 
 
@@ -237,7 +302,18 @@ def _is_positive(value: Any) -> bool:
 
 
 def _are_transports(value: Any) -> bool:
-    return value is None or (_are_names(value) and set(value) <= set(TRANSPORTS))
+    if isinstance(value, Mapping):
+        return bool(value) and all(isinstance(alias, str) and _is_transport(one) for alias, one in value.items())
+    return value is None or (_are_names(value) and set(value) <= set(choice.KINDS))
+
+
+def _is_transport(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and {"BACKEND"} <= set(value) <= {"BACKEND", "OPTIONS"}
+        and isinstance(value["BACKEND"], str)
+        and isinstance(value.get("OPTIONS", {}), Mapping)
+    )
 
 
 def _are_names(value: Any) -> bool:
@@ -257,11 +333,19 @@ def _is_origin(value: Any) -> bool:
     return isinstance(value, str) and (not value or value.startswith(("https://", "http://")))
 
 
+def _is_address(value: Any) -> bool:
+    return isinstance(value, str) and (not value or value.rpartition(":")[2].isdigit())
+
+
 _BYTES = ("a number of bytes of at least 1", _is_count)
 
 EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "DATABASE": ("the alias of a database, as text", lambda value: isinstance(value, str)),
-    "TRANSPORTS": (f"None, or a list of these names: {', '.join(TRANSPORTS)}", _are_transports),
+    "OTHER_TRANSACTIONS": ('"refuse", "warn" or "allow"', lambda value: value in ("refuse", "warn", "allow")),
+    "TRANSPORTS": (
+        f'None, a list of these names: {", ".join(choice.KINDS)}, or {{alias: {{"BACKEND": ..., "OPTIONS": {{...}}}}}}',
+        _are_transports,
+    ),
     "QUEUES": ('a list of names, such as ["default"]', _are_names),
     "CONCURRENCY": _COUNT,
     "ASYNC_CONCURRENCY": _COUNT,
@@ -273,12 +357,32 @@ EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "DRAIN_SECONDS": ("a number of seconds of at least 0", lambda value: value == 0 or _is_positive(value)),
     "STUCK_SECONDS": _SECONDS,
     "ON_WORKFLOW_ERROR": ('"fail" or "block"', lambda value: value in ("fail", "block")),
+    "METRICS_ADDRESS": ('"" or a port with or without an address, such as "127.0.0.1:9100"', _is_address),
+    "METRICS_CACHE_SECONDS": ("a number of seconds of at least 0", lambda value: value == 0 or _is_positive(value)),
+    "HEALTH_DIRECTORY": ('"" or the path of a directory', lambda value: isinstance(value, str)),
     "EMBEDDED_WORKER": ("True or False", lambda value: isinstance(value, bool)),
     "MAX_PAYLOAD_BYTES": _BYTES,
     "WARN_PAYLOAD_BYTES": _BYTES,
+    "PAYLOADS": (
+        'None, or a dict such as {"FORMAT": "json", "CODECS": []}',
+        lambda value: value is None or isinstance(value, Mapping),
+    ),
     "MAX_INTERRUPTIONS": _COUNT,
+    "RETENTION": (
+        'None, a timedelta, or a dict such as {"completed": timedelta(days=30)}',
+        lambda value: value is None or isinstance(value, timedelta | Mapping),
+    ),
+    "RETENTION_EXPORT": ('"" or the path of a directory', lambda value: isinstance(value, str)),
     "CALLBACK_URL": ('"" or a URL such as "https://example.com"', _is_origin),
     "CALLBACK_SECONDS": _SECONDS,
     "CALLBACK_MAX_BYTES": _BYTES,
+    "STATUS_CACHE": (
+        'None, or a dict such as {"ALIAS": "default"}',
+        lambda value: value is None or isinstance(value, Mapping),
+    ),
+    "API": (
+        'None, or a dict such as {"AUTH": "shop.api.ApiKey"}',
+        lambda value: value is None or isinstance(value, Mapping),
+    ),
 }
 """What each setting must be, in words and as a test."""

@@ -48,7 +48,7 @@ def check_annotations(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 def _unfit() -> Iterator[Finding]:
     for definition in registry:
         try:
-            definition.signature.resolve()
+            definition.signature.check()
         except DefinitionError as error:
             yield Finding(
                 "durable.W114",

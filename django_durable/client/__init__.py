@@ -21,8 +21,10 @@ from django_durable.client.pausing import (
     resume_workflow,
 )
 from django_durable.client.querying import query_workflow
+from django_durable.client.queueing import QueueStatus, get_queue, pause_queue, resume_queue, set_queue
 from django_durable.client.reading import HistoryEntry, WorkflowStatus, get_workflow_status
-from django_durable.client.scheduling import ScheduleHandle, ScheduleStatus, create_schedule, get_schedule
+from django_durable.client.schedule_handle import ScheduleHandle, ScheduleStatus
+from django_durable.client.scheduling import create_schedule, get_schedule
 from django_durable.client.starting import (
     aupdate_with_start,
     signal_with_start,
@@ -36,6 +38,7 @@ from django_durable.engine.stack import StackEntry
 __all__ = [
     "BulkResult",
     "HistoryEntry",
+    "QueueStatus",
     "ScheduleHandle",
     "ScheduleStatus",
     "StackEntry",
@@ -48,19 +51,23 @@ __all__ = [
     "complete_activity",
     "create_schedule",
     "fail_activity",
+    "get_queue",
     "get_schedule",
     "get_workflow",
     "get_workflow_status",
     "heartbeat_activity",
     "pause_definition",
+    "pause_queue",
     "pause_workflow",
     "pause_workflows",
     "paused_definitions",
     "query_workflow",
     "resume_definition",
+    "resume_queue",
     "resume_workflow",
     "resume_workflows",
     "retry_failed",
+    "set_queue",
     "signal_with_start",
     "signal_workflow",
     "signal_workflows",

@@ -10,12 +10,12 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
-from django_durable.client import ending, messaging, pausing, resetting
+from django_durable.client import ending, messaging, pausing, resetting, surroundings
 from django_durable.definitions.signal import SignalMessage
 from django_durable.exceptions import DurableError
 from django_durable.history import messages
 from django_durable.models import WorkflowRun
-from django_durable.store import database, dispatch, inbox, runs
+from django_durable.store import database, inbox, runs
 
 BATCH = 500
 
@@ -42,12 +42,14 @@ Runs = QuerySet[WorkflowRun]
 
 def signal_workflows(queryset: Runs, message: SignalMessage) -> BulkResult:
     """Send a signal to each run of the queryset that is open. Those that have ended are skipped."""
+    surroundings.check("signal_workflows()")
     return _send(queryset, messages.Signal(name=message.name, payload=message.payload))
 
 
 def cancel_workflows(queryset: Runs, reason: str = "") -> BulkResult:
     """Ask each run of the queryset that is open to end. Those that have ended are skipped."""
-    return _send(queryset, messages.Cancel(reason=reason), apart=partial(_cancel_delayed, reason))
+    surroundings.check("cancel_workflows()")
+    return _send(queryset, messages.Cancel(reason=reason), apart=partial(_cancel_unbegun, reason))
 
 
 def terminate_workflows(queryset: Runs, reason: str = "") -> BulkResult:
@@ -87,10 +89,15 @@ def _retry(run_id: UUID, reason: str) -> bool:
 
 
 def ids_of(queryset: Runs) -> list[UUID]:
-    """The runs of a queryset as it is now: what the verbs do to them may take them out of it."""
-    if queryset.model is not WorkflowRun:
-        raise TypeError(f"This verb needs a queryset of WorkflowRun, not of {queryset.model.__name__}.")
-    return list(queryset.values_list("pk", flat=True))
+    """The runs of a queryset as it is now, and not as a replica still has it.
+
+    Determined once: what the verbs do to them may take them out of it.
+    """
+    model = getattr(queryset, "model", None)
+    if model is not WorkflowRun:
+        given = f"of {model.__name__}" if isinstance(model, type) else repr(queryset)
+        raise TypeError(f"This verb needs a queryset of WorkflowRun, such as WorkflowRun.objects.open(), not {given}.")
+    return list(queryset.using(database.alias()).values_list("pk", flat=True))
 
 
 def batches(ids: list[UUID]) -> Iterator[list[UUID]]:
@@ -136,14 +143,10 @@ def _send_all(open_: list[Run], message: messages.Message) -> int:
     return len(sent) + sum(messaging.send(run.workflow_id, message, run_id=run.run_id) for run in busy)
 
 
-def _cancel_delayed(reason: str, open_: list[Run]) -> set[Run]:
+def _cancel_unbegun(reason: str, open_: list[Run]) -> set[Run]:
     """Runs that are still to begin end at once."""
-    delayed = dispatch.delayed([run.chain_id for run in open_])
-    return {
-        run
-        for run in open_
-        if run.chain_id in delayed and ending.cancel_workflow(run.workflow_id, reason, run_id=run.run_id)
-    }
+    ended = ending.cancel_unbegun([run.chain_id for run in open_], reason)
+    return {run for run in open_ if run.run_id in ended}
 
 
 def _open(run_ids: list[UUID]) -> list[Run]:

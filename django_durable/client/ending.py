@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Mapping
 from functools import partial
 from uuid import UUID
 
@@ -10,11 +11,13 @@ import msgspec
 from django.db import IntegrityError
 
 from django_durable import instrumentation
-from django_durable.client import messaging
-from django_durable.exceptions import DurableError, WorkflowNotFound
+from django_durable.client import finding, messaging, surroundings
+from django_durable.exceptions import DurableError
 from django_durable.history import events, messages
 from django_durable.history.failures import Failure
 from django_durable.history.status import Status
+from django_durable.models import WorkflowRun
+from django_durable.payloads import payload
 from django_durable.store import database, dispatch, outside, runs
 
 TERMINATE_PATIENCE = 10.0  # seconds to wait for callers that keep the workflow's row locked
@@ -24,23 +27,28 @@ TERMINATE_STEP = 0.02
 def cancel_workflow(workflow_id: str, reason: str = "", *, run_id: UUID | None = None) -> bool:
     """Ask the open run to end: ``asyncio.CancelledError`` is raised where its code waits, so that it can clean up.
 
-    A run that is delayed and has not begun ends at once. False: it had ended already. Raises ``WorkflowNotFound``.
+    A run that still waits for more than a worker to begin ends at once. False: it had ended already. Raises
+    ``WorkflowNotFound``, and ``ForeignTransaction`` inside a transaction on another database.
     """
-    if _cancel_delayed(workflow_id, reason, run_id):
+    surroundings.check("cancel_workflow()")
+    chain_id = runs.open_chain(workflow_id, run_id=run_id)
+    if chain_id is not None and cancel_unbegun([chain_id], reason):
         return True
     return messaging.send(workflow_id, messages.Cancel(reason=reason), run_id=run_id, holds=(dispatch.DELAYED,))
 
 
-def _cancel_delayed(workflow_id: str, reason: str, run_id: UUID | None) -> bool:
-    """Without its code there is nothing to ask. False: it has begun, or others keep its row locked."""
-    chain_id = runs.open_chain(workflow_id, run_id=run_id)
-    if chain_id is None or not dispatch.is_delayed(chain_id):
-        return False
+def cancel_unbegun(chain_ids: Collection[UUID], reason: str) -> Collection[UUID]:
+    """End runs that wait to begin, whose code there is nothing to ask of; returns those that have ended.
+
+    The others are about to begin or have begun, or somebody keeps their rows locked.
+    """
+    unbegun = outside.waiting_to_begin(chain_ids)
+    if not unbegun:
+        return ()
     with database.writing():
-        ended = outside.cancel_delayed(chain_id, reason)
-    if ended is not None:
-        _tell(workflow_id, ended, Status.CANCELLED)
-    return ended is not None
+        ended = outside.cancel_unbegun(unbegun, reason)
+        tell(ended)
+    return ended.keys()
 
 
 def terminate_workflow(workflow_id: str, reason: str = "", *, run_id: UUID | None = None) -> bool:
@@ -52,8 +60,7 @@ def terminate_workflow(workflow_id: str, reason: str = "", *, run_id: UUID | Non
     while True:
         chain_id = runs.open_chain(workflow_id, run_id=run_id)
         if chain_id is None:
-            if runs.latest(workflow_id) is None:
-                raise WorkflowNotFound(f"There is no workflow {workflow_id!r}.")
+            finding.check(workflow_id)
             return False
         failure = Failure(type="Terminated", message=reason or "Terminated from outside.")
         try:
@@ -64,7 +71,7 @@ def terminate_workflow(workflow_id: str, reason: str = "", *, run_id: UUID | Non
         except IntegrityError:
             ended = None  # its owner wrote an event at that place first
         if ended is not None:
-            _tell(workflow_id, ended, Status.TERMINATED)
+            tell({ended: Status.TERMINATED})
             return True
         if time.monotonic() > deadline:
             raise DurableError(
@@ -74,10 +81,29 @@ def terminate_workflow(workflow_id: str, reason: str = "", *, run_id: UUID | Non
         time.sleep(TERMINATE_STEP)
 
 
-def _tell(workflow_id: str, run_id: UUID, status: Status) -> None:
-    told = {"workflow_id": workflow_id, "run_id": run_id, "status": status}
-    name, chain_id, parent = runs.rows().values_list("name", "chain_id", "parent_chain_id").get(pk=run_id)
-    if parent is not None:
-        database.on_commit(partial(messaging.hint, parent))
-    database.on_commit(partial(messaging.close_children, [chain_id]))
-    database.on_commit(partial(instrumentation.send, instrumentation.run_closed, name=name, **told))
+def tell(ended: Mapping[UUID, Status]) -> None:
+    """Once this is committed, tell whom it concerns that these runs have ended."""
+    if not ended:
+        return
+    told = list(runs.rows().filter(pk__in=ended))
+    parents = {run.parent_chain_id for run in told if run.parent_chain_id is not None}
+    database.on_commit(partial(messaging.hint_all, parents))
+    database.on_commit(partial(messaging.close_children, [run.chain_id for run in told]))
+    for run in told:
+        announce(run, ended[run.pk])
+
+
+def announce(run: WorkflowRun, status: Status) -> None:
+    """Once this is committed, tell that ``run``, as it was read, has ended."""
+    told = {
+        "workflow_id": run.workflow_id,
+        "run_id": run.pk,
+        "name": run.name,
+        "queue": run.queue,
+        "status": status,
+        "started_at": run.started_at,
+        "closed_at": run.closed_at,
+        "headers": payload.load(run.headers) if run.headers is not None else None,
+        "failure": run.failure,
+    }
+    database.on_commit(partial(instrumentation.send, instrumentation.run_closed, **told))

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from django_durable.client import ending, messaging, pausing, querying, reading, resetting, updating, waiting
+from django_durable.client import ending, finding, messaging, pausing, querying, reading, resetting, updating, waiting
 from django_durable.definitions import update as updates
 from django_durable.definitions.registry import registry
 from django_durable.definitions.signal import SignalDefinition, SignalMessage, as_message
@@ -46,7 +46,8 @@ UNSUCCESSFUL: dict[Status, type[WorkflowUnsuccessful]] = {
 class WorkflowHandle(Generic[R]):
     """A workflow by its ids. Cheap: nothing is read until a method asks.
 
-    It means the whole chain of runs that ``run_id`` belongs to, and no later start of the same workflow id.
+    It means the whole chain of runs that ``run_id`` belongs to, and no later start of the same workflow id. Handles of
+    the same ids are equal.
     """
 
     __slots__ = ("_definition", "_update_options", "run_id", "workflow_id")
@@ -57,12 +58,23 @@ class WorkflowHandle(Generic[R]):
         self._definition = definition
         self._update_options = UpdateOptions()
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, WorkflowHandle):
+            return NotImplemented
+        return (self.workflow_id, self.run_id) == (other.workflow_id, other.run_id)
+
+    def __hash__(self) -> int:
+        return hash((self.workflow_id, self.run_id))
+
     def __repr__(self) -> str:
         return f"<WorkflowHandle {self.workflow_id} run {self.run_id}>"
 
     def status(self) -> reading.WorkflowStatus:
-        """How the workflow is: the latest run of the chain that began with this one, or that it belongs to."""
-        return reading.status_of(self._run())
+        """How the workflow is: the latest run of the chain that began with this one, or that it belongs to.
+
+        With ``DURABLE["STATUS_CACHE"]`` it may be a few seconds old.
+        """
+        return reading.status_of_chain(self.workflow_id, self.run_id) or reading.status_of(self._run())
 
     def result(self, timeout: float | timedelta | None = None) -> R:
         """Wait for the end of the chain and return the workflow's result.
@@ -71,16 +83,18 @@ class WorkflowHandle(Generic[R]):
         ``WorkflowCancelled``, ``WorkflowTerminated`` or ``WorkflowTimedOut`` if there is no result, and
         ``WouldWaitForever`` inside an open transaction.
         """
-        for pause in self._pauses(timeout):
+        look = _Look(self.workflow_id, self.run_id)
+        for pause in look.pauses(timeout):
             time.sleep(pause)
-        return self._result()
+        return self._result(look)
 
     async def aresult(self, timeout: float | timedelta | None = None) -> R:
         """``result`` for async code. No thread waits meanwhile."""
-        pauses = self._pauses(timeout)
+        look = _Look(self.workflow_id, self.run_id)
+        pauses = look.pauses(timeout)
         while (pause := await sync_to_async(lambda: next(pauses, None))()) is not None:
             await asyncio.sleep(pause)
-        return await sync_to_async(self._result)()
+        return await sync_to_async(self._result)(look)
 
     def signal(self, signal: str | SignalDefinition[Any] | SignalMessage, payload: Any = None) -> None:
         """Send a signal to this workflow. Raises ``WorkflowClosed`` if it has ended."""
@@ -184,50 +198,67 @@ class WorkflowHandle(Generic[R]):
     def _run(self) -> WorkflowRun:
         run = runs.latest_of_chain(self.run_id)
         if run is None:
-            raise WorkflowNotFound(f"There is no run {self.run_id} of workflow {self.workflow_id!r}.")
+            raise _not_found(self.workflow_id, self.run_id)
         return run
 
-    def _pauses(self, timeout: float | timedelta | None) -> Iterator[float]:
-        """Looks at the run until it has ended; yields how many seconds to wait before the next look."""
+    def _result(self, look: _Look) -> R:
+        seen = look.seen
+        if seen is None or seen.status is not Status.COMPLETED:
+            raise _unsuccessful(self._run())
+        return cast("R", self._decode(seen))
+
+    def _decode(self, seen: runs.ChainState) -> Any:
+        stored = payload.load(seen.result or payload.dump(payload.NULL))
+        definition = self._definition
+        if definition is None:
+            try:
+                definition = registry.workflow(seen.name, seen.version)
+            except UnknownDefinition:
+                return reading.plain(seen.result)
+        return definition.decode_result(stored)
+
+
+class _Look:
+    """Looks at a chain until it has ended. ``seen``: how it was at the latest look."""
+
+    __slots__ = ("run_id", "seen", "workflow_id")
+
+    def __init__(self, workflow_id: str, run_id: UUID) -> None:
+        self.workflow_id = workflow_id
+        self.run_id = run_id
+        self.seen: runs.ChainState | None = None
+
+    def pauses(self, timeout: float | timedelta | None) -> Iterator[float]:
+        """How many seconds to wait before the next look, until the chain has ended."""
         return waiting.pauses(
             "result()",
             self.workflow_id,
             self.run_id,
-            has_come=lambda: self._current_status() in CLOSED,
-            too_late=lambda seconds: (
-                f"Workflow {self.workflow_id!r} had not ended after {seconds} s; it is {self._current_status()}."
-            ),
+            has_come=self._has_ended,
+            too_late=self._too_late,
             timeout=timeout,
         )
 
-    def _current_status(self) -> str:
-        status = runs.chain_status(self.run_id)
-        if status is None:
-            raise WorkflowNotFound(f"There is no run {self.run_id} of workflow {self.workflow_id!r}.")
-        return status
+    def _has_ended(self) -> bool:
+        self.seen = runs.chain_state(self.run_id)
+        if self.seen is None:
+            raise _not_found(self.workflow_id, self.run_id)
+        return self.seen.status in CLOSED
 
-    def _result(self) -> R:
-        run = self._run()
-        if run.status != Status.COMPLETED:
-            raise _unsuccessful(run)
-        return cast("R", self._decode(run))
+    def _too_late(self, seconds: float) -> str:
+        status = self.seen.status if self.seen is not None else "unknown"
+        if runs.is_pending(self.run_id):
+            status = "pending: no worker has begun it"
+        return f"Workflow {self.workflow_id!r} had not ended after {seconds} s; it is {status}."
 
-    def _decode(self, run: WorkflowRun) -> Any:
-        stored = payload.load(run.result or payload.dump(payload.NULL))
-        definition = self._definition
-        if definition is None:
-            try:
-                definition = registry.workflow(run.name, run.version)
-            except UnknownDefinition:
-                return reading.plain(run.result)
-        return definition.decode_result(stored)
+
+def _not_found(workflow_id: str, run_id: UUID) -> WorkflowNotFound:
+    return WorkflowNotFound(f"There is no run {run_id} of workflow {workflow_id!r}.")
 
 
 def get_workflow(workflow_id: str) -> WorkflowHandle[Any]:
     """A handle of the latest run of ``workflow_id``. Raises ``WorkflowNotFound``."""
-    run = runs.latest(workflow_id)
-    if run is None:
-        raise WorkflowNotFound(f"There is no workflow {workflow_id!r}. Was its start rolled back?")
+    run = finding.latest(workflow_id)
     return WorkflowHandle(workflow_id, run.pk)
 
 

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Generic, TypeVar
 
 from django_durable import conf
-from django_durable.exceptions import QueryFailed, WorkflowStuck
+from django_durable.exceptions import WorkflowStuck
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -31,18 +31,25 @@ class Interrupter(Generic[S]):
     whoever catches it calls ``leave`` again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float | None = None) -> None:
+        """``seconds`` that code may take; None: STUCK_SECONDS."""
+        self._seconds = seconds
         self._lock = threading.Lock()
-        self._run: S | None = None
+        self._subject: S | None = None
         self._since = 0.0
         self._thread = 0
         self._raised = False
         self.where = ""
 
+    @property
+    def limit(self) -> float:
+        """Seconds."""
+        return conf.current().STUCK_SECONDS if self._seconds is None else self._seconds
+
     def enter(self, subject: S) -> None:
         """Code of ``subject`` begins to run in this thread."""
         with self._lock:
-            self._run, self._since, self._raised = subject, time.monotonic(), False
+            self._subject, self._since, self._raised = subject, time.monotonic(), False
             self._thread = threading.get_ident()
 
     def touch(self) -> None:
@@ -52,8 +59,8 @@ class Interrupter(Generic[S]):
     def check(self) -> tuple[S, float] | None:
         """Interrupt code that has run too long; returns whose, and for how many seconds, if any is stuck."""
         with self._lock:
-            subject, lasted = self._run, time.monotonic() - self._since
-            if subject is None or lasted < conf.current().STUCK_SECONDS:
+            subject, lasted = self._subject, time.monotonic() - self._since
+            if subject is None or lasted < self.limit:
                 return None
             self.where = _user_line(sys._current_frames().get(self._thread))
             self._raised = True
@@ -65,7 +72,7 @@ class Interrupter(Generic[S]):
         while True:
             try:
                 with self._lock:
-                    self._run = None
+                    self._subject = None
                     if self._raised:
                         self._inject(None)
                         self._raised = False
@@ -78,17 +85,24 @@ class Interrupter(Generic[S]):
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), target)
 
 
-def bounded(function: Callable[[Callable[[], None]], T], *, what: str) -> T:
-    """Call ``function`` in this thread, while another one watches that no step of it takes longer than STUCK_SECONDS.
+def bounded(
+    function: Callable[[Callable[[], None]], T],
+    *,
+    what: str,
+    stopped: Callable[[str], Exception],
+    seconds: float | None = None,
+) -> T:
+    """Call ``function`` in this thread, while another one watches that no step of it takes longer than ``seconds``.
 
     ``function`` is given what it calls between two steps. It must touch nothing that an exception out of nowhere
-    would leave broken, such as a database connection. Raises ``QueryFailed`` if it was stopped; ``what`` is that.
+    would leave broken, such as a database connection. Raises what ``stopped`` makes of a message if it was stopped;
+    ``what`` is that. ``seconds`` None: STUCK_SECONDS.
     """
-    interrupter: Interrupter[str] = Interrupter()
+    interrupter: Interrupter[str] = Interrupter(seconds)
     done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(conf.current().STUCK_SECONDS / CHECKS):
+        while not done.wait(interrupter.limit / CHECKS):
             interrupter.check()
 
     watcher = threading.Thread(target=watch, name="durable-query", daemon=True)
@@ -101,10 +115,9 @@ def bounded(function: Callable[[Callable[[], None]], T], *, what: str) -> T:
             interrupter.leave()
     except WorkflowStuck:
         interrupter.leave()
-        raise QueryFailed(
-            f"{what} ran for more than {conf.current().STUCK_SECONDS:g} s at {interrupter.where or 'an unknown place'} "
-            "without awaiting anything, and was stopped.",
-            type="WorkflowStuck",
+        raise stopped(
+            f"{what} ran for more than {interrupter.limit:g} s at {interrupter.where or 'an unknown place'} without "
+            "awaiting anything, and was stopped."
         ) from None
     finally:
         done.set()

@@ -8,10 +8,10 @@ from functools import partial
 from uuid import UUID
 
 from django_durable import transports
-from django_durable.client import messaging
+from django_durable.client import finding, messaging
 from django_durable.definitions import options as checks
 from django_durable.definitions.workflow import WorkflowDefinition
-from django_durable.exceptions import DurableError, WorkflowNotFound
+from django_durable.exceptions import DurableError
 from django_durable.store import database, holds, paused_workflows, runs
 from django_durable.store.holds import Held
 
@@ -42,8 +42,7 @@ def _hold(workflow_id: str, run_id: UUID | None, verb: Callable[[UUID], Held], d
     while True:
         chain_id = runs.open_chain(workflow_id, run_id=run_id)
         if chain_id is None:
-            if runs.latest(workflow_id) is None:
-                raise WorkflowNotFound(f"There is no workflow {workflow_id!r}. Was its start rolled back?")
+            finding.check(workflow_id)
             return None
         with database.writing():
             held = verb(chain_id)

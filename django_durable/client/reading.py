@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
@@ -10,14 +11,16 @@ from uuid import UUID
 
 import msgspec
 
-from django_durable.exceptions import WorkflowNotFound
+from django_durable.client import finding
+from django_durable.exceptions import PayloadUnreadable
 from django_durable.history import blocking, lingering, progress
 from django_durable.history.events import Recorded
 from django_durable.history.failures import Failure
 from django_durable.history.status import OPEN, Status
 from django_durable.models import WorkflowRun
 from django_durable.payloads import payload
-from django_durable.store import attributes, dispatch, history, runs
+from django_durable.store import attributes, history, snapshots, status_cache
+from django_durable.store.snapshots import Snapshot
 
 INTERNAL = ("input", "error_traceback", "error_cause", "blocked")
 
@@ -80,38 +83,60 @@ class History(list[HistoryEntry]):
 
 
 def get_workflow_status(workflow_id: str) -> WorkflowStatus:
-    """The status of the latest run of ``workflow_id``. Raises ``WorkflowNotFound``."""
-    run = runs.latest(workflow_id)
-    if run is None:
-        raise WorkflowNotFound(f"There is no workflow {workflow_id!r}. Was its start rolled back?")
-    return status_of(run)
+    """The status of the latest run of ``workflow_id``. Raises ``WorkflowNotFound``.
+
+    With ``DURABLE["STATUS_CACHE"]`` it may be a few seconds old.
+    """
+    known = status_cache.recall(workflow_id)
+    if known is not None:
+        return status_from(known)
+    since = time.monotonic()
+    snapshot = snapshots.latest(workflow_id)
+    if snapshot is None:
+        raise finding.unknown(workflow_id)
+    status_cache.remember(snapshot, since=since)
+    return status_from(snapshot)
+
+
+def status_of_chain(workflow_id: str, run_id: UUID) -> WorkflowStatus | None:
+    """The status of the latest run of the chain of ``run_id``, if the cache knows it."""
+    known = status_cache.recall(workflow_id)
+    return status_from(known) if known is not None and run_id in known.runs else None
 
 
 def status_of(run: WorkflowRun) -> WorkflowStatus:
-    """The status of a run, together with what its dispatch row knows while it is open."""
-    status = Status(run.status)
-    started_at, wakeup_at = run.started_at, None
-    if status in OPEN:
-        row = dispatch.rows().filter(pk=run.chain_id, run_id=run.pk).first()
-        if row is not None:
-            started_at, wakeup_at = row.started_at, row.wakeup_at if row.owner is None else None
-            status = Status.PENDING if row.started_at is None and status is Status.RUNNING else status
-    failure = failure_of(run)
-    block = blocking.decode(run.blocked)
-    waits = lingering.decode(run.lingering) if status in OPEN else None
+    """The status of a run that was just read, together with what other tables know of it now."""
+    return status_from(snapshots.of(run))
+
+
+def overviews(found: Sequence[WorkflowRun]) -> list[WorkflowStatus]:
+    """The statuses of many runs, in two statements; their inputs and results, which may be deferred, are left out."""
+    return [status_from(one) for one in snapshots.read_all(found, payloads=False)]
+
+
+def status_from(known: Snapshot) -> WorkflowStatus:
+    """The status of a run, of what is stored of it."""
+    status = Status(known.status)
+    started_at, wakeup_at = known.started_at, None
+    if known.place is not None and status in OPEN:
+        started_at, wakeup_at = known.place.started_at, None if known.place.owned else known.place.wakeup_at
+        status = Status.PENDING if started_at is None and status is Status.RUNNING else status
+    failure = _failure(known.failure)
+    block = blocking.decode(known.blocked)
+    waits = lingering.decode(known.lingering) if status in OPEN else None
     return WorkflowStatus(
-        workflow_id=run.workflow_id,
-        run_id=run.pk,
-        name=run.name,
+        workflow_id=known.workflow_id,
+        run_id=known.run_id,
+        name=known.name,
         status=status,
-        queue=run.queue,
-        created_at=run.created_at,
+        queue=known.queue,
+        created_at=known.created_at,
         started_at=started_at,
-        closed_at=run.closed_at,
+        closed_at=known.closed_at,
         wakeup_at=wakeup_at,
-        progress=progress.decode(run.progress),
-        attributes=attributes.read(run.pk),
-        result=plain(run.result),
+        progress=progress.decode(known.progress),
+        attributes=attributes.loaded(known.attributes),
+        result=plain(known.result),
         error_type=failure.type if failure else None,
         error_message=failure.message if failure else None,
         error_traceback=failure.traceback if failure else None,
@@ -119,23 +144,42 @@ def status_of(run: WorkflowRun) -> WorkflowStatus:
         blocked=msgspec.structs.asdict(block) if block else None,
         open_handlers=list(waits.handlers) if waits else [],
         unhandled_signals=list(waits.signals) if waits else [],
-        input=plain(run.input),
+        input=_shown(known.input),
     )
 
 
 def failure_of(run: WorkflowRun) -> Failure | None:
     """What made a run end without a result."""
-    return msgspec.json.decode(run.failure, type=Failure) if run.failure else None
+    return _failure(run.failure)
+
+
+def _failure(stored: str | None) -> Failure | None:
+    return msgspec.json.decode(stored, type=Failure) if stored else None
 
 
 def plain(stored: str | None) -> Any:
-    """A stored payload as plain JSON values."""
-    return None if stored is None else msgspec.json.decode(payload.load(stored).data)
+    """A stored payload as plain JSON values. Raises ``PayloadUnreadable``."""
+    if stored is None:
+        return None
+    return msgspec.json.decode(payload.opened(payload.load(stored), what="This value").data)
+
+
+def _shown(stored: str | None) -> Any:
+    """The same; of what cannot be read here its format, so that people can still see how the run is."""
+    try:
+        return plain(stored)
+    except PayloadUnreadable:
+        return f"<{payload.load(stored or '').format}>"
 
 
 def history_of(run_id: UUID) -> History:
     """The events of a run, in order."""
     return History(run_id, map(_entry_of, history.read([run_id])[run_id]))
+
+
+def history_page(run_id: UUID, *, after: int = 0, limit: int) -> list[HistoryEntry]:
+    """The next ``limit`` events of a run behind the sequence ``after``."""
+    return list(map(_entry_of, history.read_page(run_id, after=after, limit=limit)))
 
 
 def _entry_of(recorded: Recorded) -> HistoryEntry:
@@ -145,6 +189,12 @@ def _entry_of(recorded: Recorded) -> HistoryEntry:
         time=recorded.time,
         data=_readable(recorded.event),
     )
+
+
+def plain_data(entry: HistoryEntry) -> dict[str, Any]:
+    """What an event holds, as JSON values throughout."""
+    data: dict[str, Any] = msgspec.to_builtins(entry.data, str_keys=True)
+    return data
 
 
 def _readable(event: msgspec.Struct) -> dict[str, Any]:

@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from django_durable.client import interrupting
 from django_durable.definitions.registry import registry
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.info import RunInfo
 from django_durable.engine.instance import Instance
+from django_durable.engine.replay import only_started
+from django_durable.exceptions import DurableError
 from django_durable.history.transcript import RunLine, Transcript
 
 
-def replay(transcript: Transcript, definition: WorkflowDefinition[..., Any] | None = None) -> None:
+def replay(
+    transcript: Transcript, definition: WorkflowDefinition[..., Any] | None = None, *, seconds: float | None = None
+) -> None:
     """Run the code over the history, up to where it ends or was ended from outside.
 
-    ``definition``: other code than that which is registered under the run's name and version. Raises
-    ``NonDeterminismError`` with both sides of the first difference, ``UnreadableEvent``, ``UnknownDefinition``, or
-    ``DurableError`` for a history that is none.
+    ``definition``: other code than that which is registered under the run's name and version. ``seconds``: how long
+    one step may take; None: STUCK_SECONDS. Raises ``NonDeterminismError`` with both sides of the first difference,
+    ``UnreadableEvent``, ``UnknownDefinition``, or ``DurableError`` for a history that is none, and for a step that
+    takes longer, with the line of the code.
     """
     run = transcript.run
     definition = definition or definition_of(run)
     history = transcript.history()
-    if len(history) == 1 and history[0].event.is_input:
-        return  # nothing of its code has run
+    if only_started(history):
+        return  # nothing of its code is recorded
     instance = Instance(definition, info_of(run))
+
+    def look(touch: Callable[[], None]) -> None:
+        try:
+            instance.look(history, touch=touch)
+        finally:
+            touch()
+            instance.evict()
+
+    what = f"The code of run {run.run_id} of workflow {run.name}"
     try:
-        instance.look(history)
+        interrupting.bounded(look, what=what, stopped=DurableError, seconds=seconds)
     finally:
-        instance.evict()
+        instance.evict()  # once more, in case that it was stopped just before
 
 
 def definition_of(run: RunLine) -> WorkflowDefinition[..., Any]:

@@ -12,9 +12,10 @@ from uuid import UUID
 import msgspec
 from django.db import IntegrityError
 
-from django_durable import instrumentation, transports
-from django_durable.client import messaging, revival
+from django_durable import transports
+from django_durable.client import ending, messaging, revival
 from django_durable.definitions.registry import registry
+from django_durable.definitions.workflow import key_of
 from django_durable.engine import cuts
 from django_durable.engine.cuts import Cut
 from django_durable.exceptions import DurableError, UnknownDefinition, WorkflowAlreadyStarted, WorkflowNotFound
@@ -33,7 +34,6 @@ from django_durable.store import (
     inbox,
     outcomes,
     runs,
-    tasks,
 )
 
 PATIENCE = 10.0  # seconds to wait for others that keep the workflow's row locked
@@ -51,8 +51,9 @@ def reset_run(run_id: UUID, to_event: int, *, reapply_signals: bool = True, reas
     What is before is copied, what was open there goes on. What came after is gone, but for signals, unless
     ``reapply_signals`` is false, and results of what was asked for before; if ``to_event`` is such a result itself,
     that activity is executed again. An open run ends as terminated. Raises ``WorkflowNotFound``,
-    ``WorkflowAlreadyStarted`` if the run has ended and its workflow id, or its chain, has an open run, and
-    ``DurableError`` if there is no such event, or others keep the row locked for ten seconds.
+    ``WorkflowAlreadyStarted`` if the run has ended and its workflow id, its chain, or, with ``one_per_subject``, its
+    subject has an open run, and ``DurableError`` if there is no such event, or others keep the row locked for ten
+    seconds.
     """
 
     def plan(recorded: Sequence[Recorded]) -> Cut:
@@ -67,7 +68,7 @@ def retry_run(run_id: UUID, reason: str = "") -> UUID:
 
     The activity that failed is executed again, with the same idempotency key; if the code itself has failed, its last
     step is done again. A run that timed out gets its time once more. Raises ``WorkflowNotFound``, ``DurableError``
-    for a run that has not failed, ``WorkflowAlreadyStarted`` if its workflow id has an open run.
+    for a run that has not failed, ``WorkflowAlreadyStarted`` if its workflow id or its subject has an open run.
     """
     latest = runs.latest_of_chain(run_id)
     if latest is None:
@@ -118,49 +119,90 @@ def _reset(base: WorkflowRun, plan: Planner, reason: str) -> UUID | None:
     locked = dispatch.locked_for_end([base.chain_id], against_senders=False).get(base.chain_id)
     if locked is None or locked[0] != base.pk:
         return None
-    following_id = identifiers.uuid7()
+    following_id = identifiers.uuid7(after=base.pk)
     ended = f"{reason} It goes on as run {following_id}."
     # The owner's next event is refused from here on, so what is read now is all that there is.
     history.append(history.after_last([(base.pk, events.RunTerminated(reason=ended))]))
     recorded = history.read([base.pk])[base.pk][:-1]
     cut = plan(recorded)
     follows = _following(base, recorded, cut, following_id, reason)
-    kept = _keys(recorded, (*cut.again, *cut.interrupted))
+    kept = (*_keys(recorded, (*cut.again, *cut.interrupted)), *_older(recorded, cut))
     failure = msgspec.json.encode(Failure(type="Terminated", message=ended)).decode()
-    outcomes.forget(base.chain_id, cut.failed)
-    runs.close([runs.Ending(base.chain_id, base.pk, Status.TERMINATED, failure=failure, follows=follows, keeps=kept)])
-    tasks.give_to(base.chain_id, kept, following_id)
+    end = runs.Ending(
+        base.chain_id,
+        base.pk,
+        Status.TERMINATED,
+        failure=failure,
+        follows=follows,
+        keeps=kept,
+        unseen=cut.unseen,
+    )
+    runs.close([end])
     _go_on(base, cut, following_id)
-    told = {"workflow_id": base.workflow_id, "run_id": base.pk, "name": base.name, "status": Status.TERMINATED}
     database.on_commit(partial(messaging.close_children, [base.chain_id]))
-    database.on_commit(partial(instrumentation.send, instrumentation.run_closed, **told))
+    ending.announce(runs.rows().get(pk=base.pk), Status.TERMINATED)
     return following_id
 
 
 def reopen(base: WorkflowRun, plan: Planner, reason: str) -> UUID:
-    """Let the chain of a run that has ended go on, in the caller's transaction. Raises ``WorkflowAlreadyStarted``."""
+    """Let the chain of a run that has ended go on, in the caller's transaction.
+
+    Raises ``WorkflowAlreadyStarted``, ``WorkflowNotFound``, or ``IntegrityError`` if it is to be tried again.
+    """
+    if not runs.hold(base.pk):
+        raise WorkflowNotFound(f"Run {base.pk} has just been pruned.")
     recorded = history.read([base.pk])[base.pk]
     cut = plan(recorded)
-    following_id = identifiers.uuid7()
+    following_id = identifiers.uuid7(after=base.pk)
     if not following.reopen(_following(base, recorded, cut, following_id, reason), base):
-        taken = runs.open_run(base.workflow_id)
-        raise WorkflowAlreadyStarted(
-            f"Run {base.pk} of workflow {base.workflow_id!r} has ended, and the workflow goes on as run {taken}: only "
-            "one run of it can be open. Reset that one, or terminate it first.",
-            workflow_id=base.workflow_id,
-            run_id=taken,
-        )
+        raise _taken(base, recorded)
     if base.parent_chain_id is not None and not dispatch.existing([base.parent_chain_id]):
         runs.rows().filter(pk=following_id).update(parent_close=children.TOLD)  # nobody's end is to end it
     _go_on(base, cut, following_id)
     return following_id
 
 
+def _taken(base: WorkflowRun, recorded: Sequence[Recorded]) -> Exception:
+    """Why a run that has ended cannot go on."""
+    other = runs.open_about(following.subject_of(base)) if _started(recorded).one_per_subject else None
+    if other is not None and other.workflow_id != base.workflow_id:
+        return WorkflowAlreadyStarted(
+            f"Run {base.pk} of workflow {base.workflow_id!r} has ended, and workflow {other.workflow_id!r} "
+            f"({other.name}) is running for {base.subject_type} {base.subject_id} (run {other.pk}): one_per_subject "
+            "allows one run at a time for the same subject. Wait for its end, or terminate it first.",
+            workflow_id=other.workflow_id,
+            run_id=other.pk,
+        )
+    key = _started(recorded).singleton_key
+    alone = runs.open_singleton(key_of(base.name, key)) if key is not None else None
+    if alone is not None and alone[0] != base.workflow_id:
+        return WorkflowAlreadyStarted(
+            f"Run {base.pk} of workflow {base.workflow_id!r} has ended, and workflow {alone[0]!r} (run {alone[1]}) is "
+            f"running with the same singleton_key {key!r}. Wait for its end, or terminate it first.",
+            workflow_id=alone[0],
+            run_id=alone[1],
+        )
+    taken = runs.open_run(base.workflow_id)
+    if taken is None:
+        return IntegrityError("Whoever stood in the way has ended meanwhile.")
+    return WorkflowAlreadyStarted(
+        f"Run {base.pk} of workflow {base.workflow_id!r} has ended, and the workflow goes on as run {taken}: only "
+        "one run of it can be open. Reset that one, or terminate it first.",
+        workflow_id=base.workflow_id,
+        run_id=taken,
+    )
+
+
+def _started(recorded: Sequence[Recorded]) -> events.RunStarted:
+    started = recorded[0].event
+    assert isinstance(started, events.RunStarted)
+    return started
+
+
 def _following(
     base: WorkflowRun, recorded: Sequence[Recorded], cut: Cut, run_id: UUID, reason: str
 ) -> following.Following:
-    started = recorded[0].event
-    assert isinstance(started, events.RunStarted)
+    started = _started(recorded)
     if cut.before == 1:
         started = msgspec.structs.replace(started, seed=secrets.randbits(63), python=PYTHON)
     reset = events.RunReset(
@@ -178,14 +220,20 @@ def _following(
 
 
 def _go_on(base: WorkflowRun, cut: Cut, run_id: UUID) -> None:
-    """What the new run needs of others: messages, and its children."""
+    """What the new run needs of others: messages, and its children. What it does once more is open once more."""
+    outcomes.forget(base.chain_id, cut.decided)
     answers = revival.carry_children(cut.children, run_id, reopen=reopen, plan=plan_of_retry)
-    inbox.insert([(base.chain_id, message) for message in (*cut.carried, *answers)])
+    inbox.put_first(base.chain_id, (*cut.carried, *answers))
     database.on_commit(partial(transports.hint_work, base.queue))
 
 
 def _keys(recorded: Sequence[Recorded], sequences: Sequence[int]) -> tuple[str, ...]:
     return tuple(recorded[sequence - 1].event.key for sequence in sequences)  # type: ignore[attr-defined]
+
+
+def _older(recorded: Sequence[Recorded], cut: Cut) -> tuple[str, ...]:
+    """Keys of callbacks that the base has got from the run before it, if the new run begins as it did."""
+    return tuple(one.key for one in cuts.carried_callbacks(recorded)) if cut.before == 1 else ()
 
 
 def _fingerprint(base: WorkflowRun) -> str:

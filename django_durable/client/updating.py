@@ -13,9 +13,9 @@ from uuid import UUID
 import msgspec
 from asgiref.sync import sync_to_async
 
-from django_durable.client import messaging, waiting
+from django_durable.client import finding, messaging, waiting
 from django_durable.definitions.update import UpdateMessage, UpdateOptions
-from django_durable.exceptions import UpdateFailed, UpdateRejected, WorkflowClosed, WorkflowNotFound
+from django_durable.exceptions import UpdateFailed, UpdateRejected, WorkflowClosed
 from django_durable.history import failures, messages
 from django_durable.history.failures import Failure
 from django_durable.history.replies import ANSWERED, State
@@ -97,7 +97,7 @@ def _sent_before(workflow_id: str, message: UpdateMessage, update_id: str, run_i
     """The workflow has ended: its last word on that update, if it got there."""
     place = runs.latest_place(workflow_id, run_id=run_id)
     if place is None:
-        raise WorkflowNotFound(f"There is no workflow {workflow_id!r}. Was its start rolled back?")
+        raise finding.unknown(workflow_id)
     sent = Sent(workflow_id, message.name, place, update_id)
     if updates.state(place.chain_id, update_id) is None:
         raise _closed(sent)

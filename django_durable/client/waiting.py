@@ -9,6 +9,8 @@ from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
 
+from django.db import OperationalError
+
 from django_durable.exceptions import WouldWaitForever
 from django_durable.store import database
 
@@ -58,7 +60,7 @@ def pauses(
     """
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     began, pause = time.monotonic(), FIRST_PAUSE
-    while not has_come():
+    while not _sees(has_come):
         refuse_in_transaction(verb, workflow_id)
         if _driver is not None:
             _driver.work_for(workflow_id, run_id, has_come)
@@ -69,6 +71,16 @@ def pauses(
             raise TimeoutError(too_late(seconds))
         yield pause
         pause = min(max(FIRST_PAUSE, (time.monotonic() - began) * PAUSE_SHARE), LONGEST_PAUSE)
+
+
+def _sees(has_come: Callable[[], bool]) -> bool:
+    """A look at an SQLite database in memory fails while a worker of this process writes: the next one will not."""
+    try:
+        return has_come()
+    except OperationalError as error:
+        if database.is_conflict(error) and not database.in_transaction():
+            return False
+        raise
 
 
 def refuse_in_transaction(verb: str, workflow_id: str) -> None:

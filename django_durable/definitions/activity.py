@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
@@ -12,7 +11,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack,
 
 from django_durable.definitions import function as functions
 from django_durable.definitions import options as checks
-from django_durable.definitions import polling
+from django_durable.definitions import polling, queue, stored_retry
 from django_durable.definitions.polling import Polling
 from django_durable.definitions.retry import Retry
 from django_durable.exceptions import DefinitionError
@@ -53,6 +52,8 @@ class ActivityOptions:
     """Queue whose workers run it; None: wherever the run is."""
     priority: int = 0
     """-100 to 100, higher first."""
+    partition_key: str | None = None
+    """Whose work it is, for limits and turns of its queue: a tenant, for example. None: that of its run."""
     label: str = ""
     """The caller's words for people, in the history and the admin."""
     executor: Executor | None = None
@@ -73,6 +74,7 @@ class ActivityChanges(TypedDict, total=False):
     at_most_once: bool
     queue: str | None
     priority: int
+    partition_key: str | None
     label: str
     executor: Executor | None
 
@@ -81,7 +83,7 @@ TIMEOUTS = ("start_to_close", "schedule_to_start", "schedule_to_close", "heartbe
 KNOWN = frozenset(option.name for option in fields(ActivityOptions)) | {"name"}
 
 
-class ActivityDefinition(Generic[P, R]):
+class ActivityDefinition(functions.Declared, Generic[P, R]):
     """A declared activity. Calling it calls the function, as in a plain test."""
 
     def __init__(self, function: Callable[P, Any], *, name: str, options: ActivityOptions | None = None) -> None:
@@ -89,10 +91,12 @@ class ActivityDefinition(Generic[P, R]):
         functions.check_declarable(function, decorator="durable.activity")
         checks.check_text(name, what="The name of an activity")
         _check_kind(function, name)
-        self._name = self._registered_name = name
+        self._declared = self
+        self._name = name
         self._function = function
-        self._options = self._declared_options = options or ActivityOptions()
+        self._options = options or ActivityOptions()
         self._signature = CallSignature(function, name=name)
+        self._executor = _executor_of(function, self._options)
         _check_options(self)
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
@@ -114,12 +118,14 @@ class ActivityDefinition(Generic[P, R]):
     @property
     def declared_options(self) -> ActivityOptions:
         """The options it was declared with, before any ``using()``."""
-        return self._declared_options
+        options: ActivityOptions = self._declared.options
+        return options
 
     @property
     def registered_name(self) -> str:
         """The name it was declared under, by which any process finds it whatever ``using(name=...)`` says."""
-        return self._registered_name
+        name: str = self._declared.name
+        return name
 
     @property
     def function(self) -> Callable[P, Any]:
@@ -147,22 +153,26 @@ class ActivityDefinition(Generic[P, R]):
     @property
     def executor(self) -> Executor:
         """Where it runs: as its options say, else as its kind of function needs."""
-        return self.options.executor or (ASYNC if self.is_async else THREAD)
+        return self._executor
 
     def using(self, **options: Unpack[ActivityChanges]) -> ActivityDefinition[P, R]:
         """A copy with other options; what is not given stays as it is.
 
-        Raises ``OptionNotSupported`` for options of a later release, ``DefinitionError`` for unknown or wrong ones.
+        Raises ``DefinitionError`` for unknown or wrong ones.
         """
         given: dict[str, Any] = dict(options)
         checks.check_names(given, known=KNOWN, owner=f"Activity {self.name}")
-        changed = copy.copy(self)
-        _check_predicate(self, given.get("retry"))
+        changed = self._changeable()
+        stored_retry.check_predicate(given.get("retry"), before=self.options.retry, owner=f"Activity {self.name}")
         changed._name = given.pop("name", self._name)
         changed._options = replace(self._options, **given)
+        changed._executor = _executor_of(self._function, changed._options)
         checks.check_text(changed._name, what="The name of an activity")
         _check_options(changed)
         return changed
+
+    def _changed_options(self) -> dict[str, Any]:
+        return {**checks.changes(self._declared.options, self.options), "name": self.name}
 
     def polling(
         self,
@@ -196,6 +206,10 @@ class ActivityDefinition(Generic[P, R]):
         return result
 
 
+def _executor_of(function: Callable[..., Any], options: ActivityOptions) -> Executor:
+    return options.executor or (ASYNC if _is_async(function) else THREAD)
+
+
 @cache
 def _is_async(function: Callable[..., Any]) -> bool:
     """Asked several times for every attempt, and slow to find out."""
@@ -207,15 +221,6 @@ def _check_kind(function: Callable[..., Any], name: str) -> None:
         raise DefinitionError(
             f"Activity {name} ({functions.place_of(function)}) is a generator; an activity returns one value. "
             f"Return a list, or split the work into several activities."
-        )
-
-
-def _check_predicate(definition: ActivityDefinition[Any, Any], retry: Retry | None) -> None:
-    """A predicate is code: the worker that tries again finds it in the declaration, not in a stored row."""
-    if isinstance(retry, Retry) and retry.when is not None and retry.when is not definition.options.retry.when:
-        raise DefinitionError(
-            f"Activity {definition.name}: Retry(when=...) belongs into the decorator. A retry may run in another "
-            f"process, which cannot get a function from using()."
         )
 
 
@@ -233,8 +238,10 @@ def _check_options(definition: ActivityDefinition[Any, Any]) -> None:
     checks.check_flag(options.atomic, name="atomic", owner=owner)
     checks.check_flag(options.at_most_once, name="at_most_once", owner=owner)
     if options.queue is not None:
-        checks.check_text(options.queue, what=f"{owner}: queue")
+        checks.check_text(options.queue, what=f"{owner}: queue", limit=queue.NAME_LIMIT)
     checks.check_priority(options.priority, owner=owner)
+    if options.partition_key is not None:
+        queue.check_key(options.partition_key, owner=owner)
     checks.check_text(options.label, what=f"{owner}: label", empty=True)
     if options.atomic and definition.is_async:
         raise DefinitionError(

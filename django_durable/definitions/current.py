@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -33,6 +33,10 @@ class CurrentActivity:
     run_id: UUID
     attempt: int
     """Counts from 1; attempts that died with their process count as well."""
+    failed_attempts: int = 0
+    """Of the attempts before, those that have failed: one that died with its process has not."""
+    queue: str = ""
+    """The one that it was scheduled in."""
     idempotency_key: str
     """The same on every attempt: give it to services that recognise a repeated request."""
     is_cancelled: Callable[[], bool] = field(default=_never, repr=False, compare=False)
@@ -79,25 +83,44 @@ class CurrentActivity:
         return self.is_stopping()
 
 
-_current: ContextVar[CurrentActivity | None] = ContextVar("durable_current_activity", default=None)
+class entered:
+    """A block in which ``current_activity()`` gives what ``make()`` does. It is called once, when somebody asks."""
+
+    __slots__ = ("_activity", "_make", "_token")
+
+    def __init__(self, make: Callable[[], CurrentActivity]) -> None:
+        self._make = make
+        self._activity: CurrentActivity | None = None
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _current.reset(self._token)
+
+    def activity(self) -> CurrentActivity:
+        if self._activity is None:
+            self._activity = self._make()
+        return self._activity
+
+
+_current: ContextVar[entered | None] = ContextVar("durable_current_activity", default=None)
+
+
+def find() -> CurrentActivity | None:
+    """The activity that is running here, if there is one."""
+    block = _current.get()
+    return None if block is None else block.activity()
 
 
 def current_activity() -> CurrentActivity:
     """The activity that is running here. Raises ``DurableError`` outside of one."""
-    current = _current.get()
-    if current is None:
+    block = _current.get()
+    if block is None:
         raise DurableError(
             "durable.current_activity() was called outside an activity. It works in code that a worker runs as an "
             "activity; threads that such code starts need contextvars.copy_context()."
         )
-    return current
-
-
-@contextmanager
-def entered(current: CurrentActivity) -> Iterator[CurrentActivity]:
-    """Make ``current`` the answer of ``current_activity()`` inside the block."""
-    token = _current.set(current)
-    try:
-        yield current
-    finally:
-        _current.reset(token)
+    return block.activity()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from django_durable.exceptions import DefinitionError
 
@@ -18,6 +18,40 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
+
+
+class Declared:
+    """What stands in a module in the place of a function, and its copies with other options.
+
+    It is code, not data: a copy of it is itself, and pickle keeps where it stands, as it does of a function.
+    """
+
+    _declared: Any  # what the decorator made
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> Any:
+        if self is self._declared:
+            return self.__qualname__
+        return _configured, (self._declared, self._changed_options())
+
+    def _changed_options(self) -> dict[str, Any]:
+        """The options that make this of what the decorator made."""
+        raise NotImplementedError
+
+    def _changeable(self) -> Self:
+        """A copy that nobody else has yet."""
+        changed = object.__new__(type(self))
+        vars(changed).update(vars(self))
+        return changed
+
+
+def _configured(declared: Any, changes: dict[str, Any]) -> Any:
+    return declared.using(**changes)
 
 
 def check_declarable(function: Any, *, decorator: str) -> None:

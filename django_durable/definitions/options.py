@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from django_durable.exceptions import DefinitionError, OptionNotSupported
+from django_durable.exceptions import DefinitionError
 
 NAME_LIMIT = 255  # characters, what the tables hold
+LARGEST_COUNT = 2_000_000_000  # what an integer column of every database holds
 PRIORITIES = range(-100, 101)  # as in Django Tasks; higher first
 
 
@@ -19,25 +21,19 @@ def near(name: str, candidates: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
 
 
-def check_names(
-    given: Iterable[str], *, known: Collection[str], later: Mapping[str, str] | None = None, owner: str
-) -> None:
-    """Refuse options that do not exist, and those of the contract that this release does not implement.
+def changes(before: Any, after: Any) -> dict[str, Any]:
+    """The fields of ``after`` that are others than those of ``before``, a dataclass of the same kind."""
+    values = ((field.name, getattr(after, field.name)) for field in fields(after))
+    return {name: value for name, value in values if value is not getattr(before, name)}
 
-    ``later`` gives each of the latter with a sentence on what to do until then.
-    """
-    later = later or {}
+
+def check_names(given: Iterable[str], *, known: Collection[str], owner: str) -> None:
+    """Refuse options that do not exist."""
     for option in given:
-        if option in known:
-            continue
-        if option in later:
-            raise OptionNotSupported(
-                f"{owner}: this release does not support the option {option!r} yet. {later[option]}".rstrip()
+        if option not in known:
+            raise DefinitionError(
+                f"{owner}: there is no option {option!r}.{near(option, known)} Options are: {', '.join(sorted(known))}."
             )
-        raise DefinitionError(
-            f"{owner}: there is no option {option!r}.{near(option, [*known, *later])} "
-            f"Options are: {', '.join(sorted(known))}."
-        )
 
 
 def check_text(value: Any, *, what: str, limit: int = NAME_LIMIT, empty: bool = False) -> None:
@@ -56,6 +52,12 @@ def check_priority(value: Any, *, owner: str) -> None:
     """Refuse what is not a whole number from -100 to 100."""
     if not isinstance(value, int) or isinstance(value, bool) or value not in PRIORITIES:
         raise DefinitionError(f"{owner}: priority must be a whole number from -100 to 100, not {value!r}.")
+
+
+def check_count(value: Any, *, name: str, owner: str) -> None:
+    """Refuse what is not a whole number from 1 to ``LARGEST_COUNT``."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_COUNT:
+        raise DefinitionError(f"{owner}: {name} must be a whole number from 1 to {LARGEST_COUNT:,}, not {value!r}.")
 
 
 def check_flag(value: Any, *, name: str, owner: str) -> None:
@@ -86,8 +88,8 @@ def check_moment(value: Any, *, name: str, owner: str) -> None:
         raise DefinitionError(f"{owner}: {name} must be a datetime, not {value!r}.")
     if value.utcoffset() is None:
         raise DefinitionError(
-            f"{owner}: {name} needs a time zone, and {value!r} has none. Use django.utils.timezone.now(), or "
-            f"timezone.make_aware(...)."
+            f"{owner}: {name} needs a time zone, and {value!r} has none. Use datetime.now(UTC), or "
+            f"django.utils.timezone.make_aware(...)."
         )
 
 

@@ -6,6 +6,7 @@ import ast
 import inspect
 import sys
 from collections.abc import Collection
+from functools import lru_cache
 
 from django_durable.definitions.workflow import WorkflowDefinition
 
@@ -18,16 +19,23 @@ def patches_in(definition: WorkflowDefinition[..., object], *, others: Collectio
     A helper beside the workflow may ask for it. Empty if there is no source to read.
     """
     try:
-        tree = ast.parse(inspect.getsource(sys.modules[definition.function.__module__]))
+        source = inspect.getsource(sys.modules[definition.function.__module__])
+        named = _ids_by_statement(source)
     except (KeyError, OSError, TypeError, SyntaxError):
         return set()
-    return {
-        found
-        for statement in tree.body
-        if getattr(statement, "name", None) not in others
-        for node in ast.walk(statement)
-        if (found := _id_in(node)) is not None
-    }
+    return {id for name, ids in named if name not in others for id in ids}
+
+
+@lru_cache(maxsize=64)
+def _ids_by_statement(source: str) -> list[tuple[str | None, frozenset[str]]]:
+    """What each statement of a module asks for, with its name if it has one. A module may have many workflows."""
+    return [
+        (
+            getattr(statement, "name", None),
+            frozenset(found for node in ast.walk(statement) if (found := _id_in(node)) is not None),
+        )
+        for statement in ast.parse(source).body
+    ]
 
 
 def _id_in(node: ast.AST) -> str | None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Unpack
 
 from django_durable.definitions import options as checks
-from django_durable.definitions.activity import ActivityChanges, ActivityDefinition, ActivityOptions
+from django_durable.definitions.activity import ActivityChanges, ActivityDefinition, ActivityOptions, Executor
 from django_durable.definitions.registry import Registry
+from django_durable.definitions.retention import Keeps
 from django_durable.definitions.workflow import OnError, WorkflowChanges, WorkflowDefinition, WorkflowOptions
 from django_durable.payloads.signature import CallSignature
 
@@ -19,7 +20,7 @@ class WorkflowReference(WorkflowDefinition[..., Any]):
     """
 
     def __init__(
-        self, name: str, registry: Registry, changes: WorkflowChanges | None = None, *, wanted: str | None = None
+        self, name: str, registry: Registry, changes: WorkflowChanges | None = None, wanted: str | None = None
     ) -> None:
         checks.check_text(name, what="The name of a workflow")
         self._name = name
@@ -46,6 +47,14 @@ class WorkflowReference(WorkflowDefinition[..., Any]):
         return self.target.on_error
 
     @property
+    def in_api(self) -> bool:
+        return self.target.in_api
+
+    @property
+    def retention(self) -> Keeps:
+        return self.target.retention
+
+    @property
     def function(self) -> Any:
         return self.target.function
 
@@ -61,6 +70,9 @@ class WorkflowReference(WorkflowDefinition[..., Any]):
     def fingerprint(self) -> str:
         return self.target.fingerprint
 
+    def __reduce__(self) -> Any:
+        return WorkflowReference, (self._name, self._registry, self._changes, self._wanted)
+
     def __repr__(self) -> str:
         return f"<workflow named {self._name}{f' {self._wanted}' if self._wanted else ''}>"
 
@@ -68,7 +80,7 @@ class WorkflowReference(WorkflowDefinition[..., Any]):
         changes: WorkflowChanges = {**self._changes, **options}
         if "attributes" in options and isinstance(before := self._changes.get("attributes"), Mapping):
             changes["attributes"] = {**before, **options["attributes"]}
-        return WorkflowReference(self._name, self._registry, changes, wanted=self._wanted)
+        return WorkflowReference(self._name, self._registry, changes, self._wanted)
 
 
 class ActivityReference(ActivityDefinition[..., Any]):
@@ -109,6 +121,13 @@ class ActivityReference(ActivityDefinition[..., Any]):
     @property
     def signature(self) -> CallSignature:
         return self.target.signature
+
+    @property
+    def executor(self) -> Executor:
+        return self.target.executor
+
+    def __reduce__(self) -> Any:
+        return ActivityReference, (self._name, self._registry, self._changes)
 
     def __repr__(self) -> str:
         return f"<activity named {self._name}>"

@@ -29,6 +29,9 @@ class Registry:
         self._adapter: Callable[[object], AnyActivity | None] = lambda value: None
         self._label_of: Callable[[str], str | None] = lambda module: None
 
+    def __reduce__(self) -> str:
+        return "registry"  # pickle keeps the name of the one there is, below, and refuses any other
+
     def __iter__(self) -> Iterator[AnyWorkflow | AnyActivity]:
         """Everything that is registered, workflows first, in order of registration."""
         yield from self._workflows.values()

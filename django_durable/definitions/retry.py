@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +16,9 @@ ErrorKind = type[BaseException] | str
 """An exception class (its subclasses count too), or the name of one, or the ``type`` of an ``ApplicationError``."""
 
 
+Predicate = Callable[[BaseException], bool]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
     """A retry policy.
@@ -25,7 +28,7 @@ class Retry:
     clients best: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     """
 
-    max_attempts: int | None = 6
+    max_attempts: int | None = field(default=6, kw_only=False)
     """Attempts in all, the first included; None: without end."""
     initial_interval: timedelta = timedelta(seconds=1)
     backoff: float = 2.0
@@ -35,7 +38,7 @@ class Retry:
     """Only these are tried again; empty: everything is."""
     non_retryable: Iterable[ErrorKind] = ()
     """These are never tried again, even if they are ``retryable`` as well."""
-    when: Callable[[BaseException], bool] | None = None
+    when: Predicate | None = None
     """Asked last: whether this very error is worth another attempt."""
 
     def __post_init__(self) -> None:

@@ -64,11 +64,18 @@ def is_annotation(value: Any) -> bool:
 
 
 def as_message(signal: str | SignalDefinition[Any] | SignalMessage, payload: Any = None) -> SignalMessage:
-    """What a verb that sends was given, as a message. Raises ``TypeError`` for a payload beside a ready message."""
+    """What a verb that sends was given, as a message.
+
+    Raises ``TypeError`` for what is no signal, and for a payload beside a ready message.
+    """
     if isinstance(signal, SignalMessage):
         if payload is not None:
             raise TypeError(f"The message {signal.name!r} carries its payload already; {payload!r} would be a second.")
         return signal
     if isinstance(signal, str):
         signal = SignalDefinition(signal)
+    if not isinstance(signal, SignalDefinition):
+        raise TypeError(
+            f'A signal is a name, durable.signal("name", type), or a message that such a one made, not {signal!r}.'
+        )
     return signal(payload)

@@ -41,7 +41,7 @@ KNOWN = frozenset(option.name for option in fields(UpdateOptions))
 
 def changed_options(options: UpdateOptions, changes: Mapping[str, Any]) -> UpdateOptions:
     """Options with changes. Raises ``DefinitionError`` for what cannot work."""
-    checks.check_names(changes, known=KNOWN, later={}, owner="An update")
+    checks.check_names(changes, known=KNOWN, owner="An update")
     options = replace(options, **changes)
     if options.update_id is not None:
         checks.check_text(options.update_id, what="update_id")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import inspect
 import marshal
@@ -15,6 +14,10 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypedDict, Typ
 from django_durable.definitions import attributes as search
 from django_durable.definitions import function as functions
 from django_durable.definitions import options as checks
+from django_durable.definitions import queue, stored_retry
+from django_durable.definitions import retention as retentions
+from django_durable.definitions.debounce import Debounce
+from django_durable.definitions.retention import Keeps, Retention
 from django_durable.definitions.retry import Retry
 from django_durable.definitions.subject import Subject, subject_of
 from django_durable.exceptions import DefinitionError
@@ -41,8 +44,11 @@ class WorkflowOptions:
     """Queue whose workers take it."""
     priority: int = 0
     """-100 to 100, higher first."""
+    partition_key: str | None = None
+    """Whose work it is, for limits and turns of its queue: a tenant, for example. None: of a child that of its parent,
+    else nobody's, which is a key too."""
     on_conflict: OnConflict = "fail"
-    """What a start does while a run of that ``workflow_id`` is open."""
+    """What a start does while a run of that ``workflow_id``, or of that ``singleton_key``, is open."""
     on_reuse: OnReuse = "allow"
     """Whether a start may take a ``workflow_id`` whose runs are closed."""
     start_delay: timedelta | None = None
@@ -68,6 +74,15 @@ class WorkflowOptions:
     """The caller's words for people, in the admin and in the history of a parent."""
     one_per_subject: bool = False
     """Whether a start fails while another run that was started with this option is open for the same subject."""
+    singleton_key: str | None = None
+    """While a run of this workflow with this key is open, whatever its id, ``on_conflict`` says what a start does."""
+    debounce: Debounce | None = None
+    """How starts that follow each other are made one run; None: each is one."""
+
+    @property
+    def may_collide(self) -> bool:
+        """Whether another run may stand in the way of a start."""
+        return self.workflow_id is not None or self.one_per_subject or self.singleton_key is not None
 
 
 class WorkflowChanges(TypedDict, total=False):
@@ -76,6 +91,7 @@ class WorkflowChanges(TypedDict, total=False):
     workflow_id: str | None
     queue: str
     priority: int
+    partition_key: str | None
     on_conflict: OnConflict
     on_reuse: OnReuse
     start_delay: timedelta | None
@@ -88,6 +104,8 @@ class WorkflowChanges(TypedDict, total=False):
     attributes: Mapping[str, Any]
     subject: Any
     one_per_subject: bool
+    singleton_key: str | None
+    debounce: Debounce | None
     label: str
 
 
@@ -105,7 +123,7 @@ class WorkflowCall:
     kwargs: dict[str, Any]
 
 
-class WorkflowDefinition(Generic[P, R]):
+class WorkflowDefinition(functions.Declared, Generic[P, R]):
     """A declared workflow."""
 
     def __init__(
@@ -116,24 +134,32 @@ class WorkflowDefinition(Generic[P, R]):
         version: str = "",
         default: bool = False,
         on_error: OnError | None = None,
+        api: bool = False,
+        retention: Retention = None,
         options: WorkflowOptions | None = None,
     ) -> None:
         """Declare ``function`` under ``name``. Raises ``DefinitionError`` for what could not work.
 
         Workers take only runs whose name and ``version`` they have. ``default``: of several versions, starts by name
         take this one. ``on_error``: whether a fault of its code fails or blocks a run; None: what the setting says.
+        ``api``: whether the HTTP API knows it.
+        ``retention``: how long its chains are kept after their end.
         """
         functions.check_declarable(function, decorator="durable.workflow")
         checks.check_text(name, what="The name of a workflow")
         checks.check_text(version, what=f"Workflow {name}: version", limit=VERSION_LIMIT, empty=True)
         checks.check_flag(default, name="default", owner=f"Workflow {name}")
+        checks.check_flag(api, name="api", owner=f"Workflow {name}")
         if on_error is not None:
             checks.check_choice(on_error, name="on_error", choices=get_args(OnError), owner=f"Workflow {name}")
         _check_shape(function, name)
+        self._declared = self
         self._name = name
         self._version = version
         self._is_default = default
         self._on_error = on_error
+        self._in_api = api
+        self._retention = retentions.read(retention, owner=f"Workflow {name}: retention")
         self._function = function
         self._options = options or WorkflowOptions()
         self._signature = CallSignature(function, name=name, skip=1)
@@ -171,6 +197,16 @@ class WorkflowDefinition(Generic[P, R]):
         return self._on_error
 
     @property
+    def in_api(self) -> bool:
+        """Whether the HTTP API of ``contrib.api`` knows it."""
+        return self._in_api
+
+    @property
+    def retention(self) -> Keeps:
+        """How long its chains are kept after their end, by status; what is missing is for the settings to say."""
+        return self._retention
+
+    @property
     def key(self) -> str:
         """Name and version as one text, under which workers find their runs."""
         return key_of(self.name, self.version)
@@ -206,11 +242,14 @@ class WorkflowDefinition(Generic[P, R]):
         Raises ``DefinitionError`` for unknown or wrong ones.
         """
         checks.check_names(options, known=KNOWN, owner=f"Workflow {self.name}")
-        _check_predicate(self, options.get("retry"))
-        changed = copy.copy(self)
+        stored_retry.check_predicate(options.get("retry"), before=self.options.retry, owner=f"Workflow {self.name}")
+        changed = self._changeable()
         changed._options = replace(self._options, **_accumulated(self._options, dict(options), f"Workflow {self.name}"))
         _check_options(changed)
         return changed
+
+    def _changed_options(self) -> dict[str, Any]:
+        return checks.changes(self._declared.options, self.options)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> WorkflowCall:
         """The start of one run as a value, for ``start_workflows``."""
@@ -241,6 +280,11 @@ def key_of(name: str, version: str) -> str:
 
 def _check_shape(function: Callable[..., Any], name: str) -> None:
     owner = f"Workflow {name} ({functions.place_of(function)})"
+    if inspect.isasyncgenfunction(function):
+        raise DefinitionError(
+            f"{owner} has a yield, so it is a generator. A workflow returns its result once; on its way it may tell "
+            f"people with ctx.set_progress(), and programs with ctx.set_attributes() and queries."
+        )
     if not inspect.iscoroutinefunction(function):
         raise DefinitionError(f"{owner} must be an async def. Side effects and blocking code belong into activities.")
     first = next(iter(signature_of(function).parameters.values()), None)
@@ -257,8 +301,10 @@ def _check_options(definition: WorkflowDefinition[Any, Any]) -> None:
     options, owner = definition.options, f"Workflow {definition.name}"
     if options.workflow_id is not None:
         checks.check_text(options.workflow_id, what=f"{owner}: workflow_id")
-    checks.check_text(options.queue, what=f"{owner}: queue")
+    checks.check_text(options.queue, what=f"{owner}: queue", limit=queue.NAME_LIMIT)
     checks.check_priority(options.priority, owner=owner)
+    if options.partition_key is not None:
+        queue.check_key(options.partition_key, owner=owner)
     checks.check_choice(options.on_conflict, name="on_conflict", choices=get_args(OnConflict), owner=owner)
     checks.check_choice(options.on_reuse, name="on_reuse", choices=get_args(OnReuse), owner=owner)
     checks.check_choice(options.parent_close, name="parent_close", choices=get_args(ParentClose), owner=owner)
@@ -272,6 +318,8 @@ def _check_options(definition: WorkflowDefinition[Any, Any]) -> None:
     checks.check_flag(options.one_per_subject, name="one_per_subject", owner=owner)
     if options.one_per_subject and options.subject is None:
         raise DefinitionError(f"{owner}: one_per_subject needs a subject: using(subject=..., one_per_subject=True).")
+    if options.singleton_key is not None:
+        checks.check_text(options.singleton_key, what=f"{owner}: singleton_key")
     _check_beginning(options, owner)
 
 
@@ -287,18 +335,6 @@ def _accumulated(options: WorkflowOptions, given: dict[str, Any], owner: str) ->
     return given
 
 
-def _check_predicate(definition: WorkflowDefinition[Any, Any], retry: Retry | None) -> None:
-    """A predicate is code: the worker that asks it finds it in the declaration, not in a stored row."""
-    if not isinstance(retry, Retry) or retry.when is None:
-        return
-    declared = definition.options.retry
-    if declared is None or retry.when is not declared.when:
-        raise DefinitionError(
-            f"Workflow {definition.name}: Retry(when=...) belongs into the decorator. The run may fail in another "
-            f"process, which cannot get a function from using()."
-        )
-
-
 def _check_beginning(options: WorkflowOptions, owner: str) -> None:
     if options.start_delay is not None:
         checks.check_delay(options.start_delay, name="start_delay", owner=owner)
@@ -306,6 +342,12 @@ def _check_beginning(options: WorkflowOptions, owner: str) -> None:
         checks.check_moment(options.start_at, name="start_at", owner=owner)
     if options.start_delay is not None and options.start_at is not None:
         raise DefinitionError(f"{owner}: start_delay and start_at exclude each other. Set one of them to None.")
+    if options.debounce is None:
+        return
+    if not isinstance(options.debounce, Debounce):
+        raise DefinitionError(f"{owner}: debounce must be a Debounce or None, not {options.debounce!r}.")
+    if options.start_delay is not None or options.start_at is not None:
+        raise DefinitionError(f"{owner}: debounce says when a run begins; leave start_delay and start_at out.")
 
 
 def _code_of(function: Callable[..., Any]) -> bytes:

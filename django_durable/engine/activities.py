@@ -23,13 +23,17 @@ Call = Coroutine[Any, Any, Any]
 
 
 class Activities:
-    """``pending`` holds them by the sequence of their ActivityScheduled, in the order in which they were called."""
+    """``pending`` holds them by the sequence of their ActivityScheduled, in the order in which they were called.
 
-    __slots__ = ("_calls", "_key", "_loop", "_recorder", "_unstarted", "pending")
+    ``inherited``: keys of those that were pending when the run was reset, which are not of its own making.
+    """
+
+    __slots__ = ("_calls", "_key", "_loop", "_recorder", "_unstarted", "inherited", "pending")
 
     def __init__(self, loop: DeterministicLoop, recorder: Recorder, *, key: str) -> None:
         """``key`` begins the idempotency keys that are made here."""
         self.pending: dict[int, Pending] = {}
+        self.inherited: set[str] = set()
         self._loop = loop
         self._recorder = recorder
         self._key = key
@@ -119,6 +123,7 @@ class Activities:
     def rekey(self, key: str) -> None:
         """``key`` begins the keys that are made from now on."""
         self._key = key
+        self.inherited |= {pending.command.key for pending in self.pending.values()}
 
     def begin_again(self, event: events.RunReset, time: datetime) -> None:
         """The run was reset: these are executed once more, as if they had been asked for at ``time``."""

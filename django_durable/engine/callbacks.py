@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -21,6 +20,10 @@ from django_durable.payloads import codec
 from django_durable.payloads.payload import Payload
 
 T = TypeVar("T")
+
+OF_CHAIN = "k"  # marks the address of a callback that outlives the run that has made it
+CHAIN_LIMIT = 1_000
+"""Callbacks with a key that a run may have: each is a part of the first event of every run that follows."""
 
 
 class Address(NamedTuple):
@@ -52,13 +55,23 @@ def address_with(make: MakeAddress) -> None:
 class Opening:
     """A callback that was asked for."""
 
-    __slots__ = ("again", "command", "promise", "returns")
+    __slots__ = ("again", "awaited", "command", "outcome", "promise", "returns")
 
     def __init__(self, command: OpenCallback, returns: Any, loop: DeterministicLoop) -> None:
         self.command = command
         self.returns = returns
         self.promise = Promise(loop)
-        self.again = False  # its place for the answer may be missing, since the run was reset
+        self.outcome: events.ActivityCompleted | events.ActivityFailed | None = None
+        self.awaited = False  # somebody has got its outcome
+        self.again = False  # its place for the answer may be missing: it is older than the run, or the run was reset
+
+    def keep(self, outcome: events.ActivityCompleted | events.ActivityFailed) -> None:
+        """It has its outcome."""
+        self.outcome = outcome
+        if isinstance(outcome, events.ActivityCompleted):
+            self.promise.keep(partial(_value, self, outcome.result))
+        else:
+            self.promise.keep(partial(_raise, self, outcome))
 
 
 class Callback(Generic[T]):
@@ -96,6 +109,7 @@ class Callback(Generic[T]):
 
     async def _wait(self) -> T:
         await self._opening.promise.wait()
+        self._opening.awaited = True
         value: T = self._opening.promise.value()
         return value
 
@@ -103,7 +117,7 @@ class Callback(Generic[T]):
 class Callbacks:
     """``pending`` holds those that nobody has fulfilled, by the sequence of their CallbackOpened."""
 
-    __slots__ = ("_chain_id", "_input", "_key", "_loop", "_opened", "_recorder", "_seed", "pending")
+    __slots__ = ("_chain_id", "_key", "_loop", "_of_chain", "_recorder", "_seed", "pending")
 
     def __init__(self, loop: DeterministicLoop, recorder: Recorder, *, chain_id: UUID, key: str, seed: int) -> None:
         """``key`` begins the keys that are made here, ``seed`` makes them unlike those of any other run."""
@@ -113,8 +127,7 @@ class Callbacks:
         self._chain_id = chain_id
         self._key = key
         self._seed = seed
-        self._input = 0
-        self._opened: Counter[str] = Counter()
+        self._of_chain: dict[str, Opening] = {}  # by the key that the code has given them
 
     def rekey(self, key: str) -> None:
         """``key`` begins the keys that are made from now on."""
@@ -126,11 +139,6 @@ class Callbacks:
             if sequence in self.pending:
                 self.pending[sequence].again = True
 
-    def begin(self, sequence: int) -> None:
-        """A drain begins: that of the input ``sequence``."""
-        self._input = sequence
-        self._opened.clear()
-
     # What the workflow does
 
     def open(
@@ -140,29 +148,91 @@ class Callbacks:
         *,
         timeout: timedelta | float | None = None,
         heartbeat: timedelta | float | None = None,
+        chain_key: str | None = None,
     ) -> Callback[Any]:
         """Ask for a callback. Its address is known at once, and taken from history when replaying."""
         checks.check_text(name, what="The name of a callback")
         limit, silence = _duration(timeout, name, "timeout"), _duration(heartbeat, name, "heartbeat")
         self._recorder.check()
-        recorded = self._recorder.recorded_callback(name)
+        if chain_key is None:
+            return Callback(self._new(name, returns, limit, silence, ""))
+        checks.check_text(chain_key, what="The key of a callback")
+        opening = self._of_chain.get(chain_key)
+        if opening is None:
+            opening = self._new_of_chain(name, returns, limit, silence, chain_key)
+        opening.returns = returns
+        return Callback(opening)
+
+    def _new_of_chain(
+        self, name: str, returns: Any, limit: timedelta | None, silence: timedelta | None, chain_key: str
+    ) -> Opening:
+        if len(self._of_chain) >= CHAIN_LIMIT:
+            raise DurableError(
+                f"A run can have {CHAIN_LIMIT:,} callbacks with a key, those that it has got from the run before it "
+                "included. Await what has its answer before continuing as new, and give each a timeout."
+            )
+        opening = self._of_chain[chain_key] = self._new(name, returns, limit, silence, chain_key)
+        return opening
+
+    def _new(
+        self, name: str, returns: Any, limit: timedelta | None, silence: timedelta | None, chain_key: str
+    ) -> Opening:
+        recorded = self._recorder.recorded_callback(name, chain_key)
         if recorded is not None:
             key, address = recorded.key, Address(recorded.token, recorded.url)
         else:
-            key = self._new_key(name)
+            key = self._new_key(name, of_chain=bool(chain_key))
             address = _Source.make(self._chain_id, key, self._loop.now, limit)
         command = OpenCallback(
-            name=name, key=key, token=address.token, url=address.url, timeout=limit, heartbeat=silence
+            name=name,
+            key=key,
+            token=address.token,
+            url=address.url,
+            timeout=limit,
+            heartbeat=silence,
+            chain_key=chain_key,
         )
         opening = Opening(command, returns, self._loop)
         self._recorder.issue(command, opening)
-        return Callback(opening)
+        return opening
 
-    def _new_key(self, name: str) -> str:
+    def _new_key(self, name: str, *, of_chain: bool) -> str:
         """Known before the drain ends, so made from what is asked for instead of from its sequence."""
-        self._opened[name] += 1
-        source = f"{self._seed} {self._input} {self._opened[name]} {name}"
-        return f"{self._key}-c{hashlib.sha256(source.encode()).hexdigest()[:16]}"
+        source = f"{self._seed} {self._recorder.input} {self._recorder.count(('callback', name))} {name}"
+        mark = OF_CHAIN if of_chain else "c"
+        return f"{self._key}-{mark}{hashlib.sha256(source.encode()).hexdigest()[:16]}"
+
+    # From run to run of the chain
+
+    def take_over(self, carried: Iterable[events.CarriedCallback]) -> None:
+        """The run begins with those that the run before has left to it, before any of its code is run."""
+        for one in carried:
+            self._of_chain[one.chain_key] = self._taken_over(one)
+
+    def _taken_over(self, one: events.CarriedCallback) -> Opening:
+        command = OpenCallback(
+            name=one.name,
+            key=one.key,
+            token=one.token,
+            url=one.url,
+            timeout=_from_microseconds(one.timeout),
+            heartbeat=_from_microseconds(one.heartbeat),
+            chain_key=one.chain_key,
+            carried=True,
+        )
+        opening = Opening(command, Any, self._loop)
+        outcome = one.completed or one.failed
+        if outcome is not None:
+            opening.keep(outcome)
+            return opening
+        opening.again = True
+        self._recorder.recorded_callback(one.name, one.chain_key)
+        self._recorder.issue(command, opening)
+        return opening
+
+    def carried(self) -> tuple[events.CarriedCallback, ...]:
+        """Those of the chain whose outcome nobody has got, for the next run."""
+        return tuple(_carried(one) for one in self._of_chain.values() if not one.awaited)
 
     # What happens to it
 
@@ -171,12 +241,10 @@ class Callbacks:
         self.pending[opening.command.sequence] = opening
 
     def complete(self, event: events.ActivityCompleted) -> None:
-        opening = self.pending.pop(event.activity)
-        opening.promise.keep(partial(_value, opening, event.result))
+        self.pending.pop(event.activity).keep(event)
 
     def fail(self, event: events.ActivityFailed) -> None:
-        opening = self.pending.pop(event.activity)
-        opening.promise.keep(partial(_raise, opening, event))
+        self.pending.pop(event.activity).keep(event)
 
     # Looking
 
@@ -189,6 +257,30 @@ class Callbacks:
 
     def clear(self) -> None:
         self.pending.clear()
+        self._of_chain.clear()
+
+
+def _carried(opening: Opening) -> events.CarriedCallback:
+    command, outcome = opening.command, opening.outcome
+    return events.CarriedCallback(
+        chain_key=command.chain_key,
+        name=command.name,
+        key=command.key,
+        token=command.token,
+        url=command.url,
+        timeout=_microseconds(command.timeout),
+        heartbeat=_microseconds(command.heartbeat),
+        completed=outcome if isinstance(outcome, events.ActivityCompleted) else None,
+        failed=outcome if isinstance(outcome, events.ActivityFailed) else None,
+    )
+
+
+def _microseconds(duration: timedelta | None) -> int | None:
+    return None if duration is None else duration // timedelta(microseconds=1)
+
+
+def _from_microseconds(count: int | None) -> timedelta | None:
+    return None if count is None else timedelta(microseconds=count)
 
 
 def _value(opening: Opening, result: Payload) -> Any:

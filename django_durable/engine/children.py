@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import Counter
 from collections.abc import Generator
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -88,8 +87,6 @@ class Children:
     """``pending`` holds the children that have not ended, by the sequence of their ChildScheduled."""
 
     __slots__ = (
-        "_drawn",
-        "_input",
         "_key",
         "_loop",
         "_recorder",
@@ -118,17 +115,10 @@ class Children:
         self._recorder = recorder
         self._key = key
         self._source = source
-        self._input = 0
-        self._drawn: Counter[bytes] = Counter()
 
     def rekey(self, key: str, *, source: str) -> None:
         """What the keys and ids are made from that are made from now on."""
         self._key, self._source = key, source
-
-    def begin(self, sequence: int) -> None:
-        """A drain begins: that of the input ``sequence``."""
-        self._input = sequence
-        self._drawn.clear()
 
     # What the workflow does
 
@@ -198,7 +188,7 @@ class Children:
             input=input,
             workflow_id=explicit or str(run_id),
             run_id=run_id,
-            explicit=explicit is not None or definition.options.one_per_subject,
+            explicit=definition.options.may_collide,
         )
         child = Child(command, self._loop)
         child.ticket = self._recorder.issue(command, child)
@@ -209,9 +199,8 @@ class Children:
 
     def _new_id(self, name: str, input: Payload) -> UUID:
         """A UUID of version 7 whose random part is a digest of what it is for."""
-        what = f"{self._source} {self._input} {name} ".encode() + bytes(input.data)
-        self._drawn[what] += 1
-        digest = hashlib.blake2b(what, digest_size=10, salt=self._drawn[what].to_bytes(16, "big"))
+        what = f"{self._source} {self._recorder.input} {name} ".encode() + bytes(input.data)
+        digest = hashlib.blake2b(what, digest_size=10, salt=self._recorder.count(what).to_bytes(16, "big"))
         random = int.from_bytes(digest.digest(), "big")
         milliseconds = int(self._loop.now.timestamp() * 1000) & ((1 << 48) - 1)
         high, low = random >> 62 & 0xFFF, random & ((1 << 62) - 1)
@@ -277,4 +266,9 @@ def _check(definition: WorkflowDefinition[..., Any]) -> None:
         raise DefinitionError(
             f"Workflow {definition.name}: a child is a run of its own, so on_conflict='use_existing' means nothing for "
             "it. Use ctx.get_workflow(id) to reach a workflow that runs already."
+        )
+    if definition.options.debounce is not None:
+        raise DefinitionError(
+            f"Workflow {definition.name}: a child is a run of its own, so debounce means nothing for it. Start it from "
+            "an activity, by durable.start_workflow(...), if starts are to be put together."
         )

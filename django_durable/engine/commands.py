@@ -160,12 +160,23 @@ class OpenCallback(Command):
     url: str
     timeout: timedelta | None = None
     heartbeat: timedelta | None = None
+    chain_key: str = ""
+    carried: bool = False  # from the run before, with the place where its answer is waited for
 
     def matches(self, event: events.Event) -> bool:
-        return isinstance(event, events.CallbackOpened) and event.name == self.name
+        return (
+            isinstance(event, events.CallbackOpened) and event.name == self.name and event.chain_key == self.chain_key
+        )
 
     def event(self) -> events.CallbackOpened:
-        return events.CallbackOpened(name=self.name, key=self.key, token=self.token, url=self.url, scope=self.scope)
+        return events.CallbackOpened(
+            name=self.name,
+            key=self.key,
+            token=self.token,
+            url=self.url,
+            chain_key=self.chain_key,
+            scope=self.scope,
+        )
 
 
 class StartTimer(Command):
@@ -254,6 +265,7 @@ class FailRun(Command):
     failure: Failure
     unhandled: tuple[str, ...] = ()
     signals: tuple[events.CarriedSignal, ...] = ()  # left to the next run, if it is tried again
+    callbacks: tuple[events.CarriedCallback, ...] = ()  # likewise
     error: BaseException | None = None  # for the policy that decides on that
 
     def matches(self, event: events.Event) -> bool:
@@ -267,6 +279,7 @@ class FailRun(Command):
 class ContinueAsNew(Command):
     input: Payload
     signals: tuple[events.CarriedSignal, ...] = ()  # left to the next run
+    callbacks: tuple[events.CarriedCallback, ...] = ()
 
     def matches(self, event: events.Event) -> bool:
         return isinstance(event, events.RunContinuedAsNew) and event.input == self.input

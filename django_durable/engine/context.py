@@ -8,41 +8,30 @@ import typing
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, NoReturn, ParamSpec, TypeVar, overload
 
 from django_durable.definitions.activity import ActivityDefinition
 from django_durable.definitions.polling import Polling
-from django_durable.definitions.registry import registry
 from django_durable.definitions.signal import SignalDefinition
 from django_durable.definitions.update import UpdateDefinition
 from django_durable.definitions.workflow import WorkflowDefinition
+from django_durable.engine import calling, timers
 from django_durable.engine.batches import BatchResult, Limits
 from django_durable.engine.callbacks import Callback
+from django_durable.engine.calling import DjangoTask
 from django_durable.engine.children import ChildHandle
 from django_durable.engine.externals import ExternalWorkflow
 from django_durable.engine.info import Info
 from django_durable.engine.log import WorkflowLog
 from django_durable.engine.scopes import Scope
-from django_durable.engine.signals import Arrived
 from django_durable.engine.state import RunState
 from django_durable.exceptions import DefinitionError
 from django_durable.payloads import codec
 
 P = ParamSpec("P")
-T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 X = TypeVar("X")
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class DjangoTask(Protocol[P, T_co]):
-    """What ``django.tasks`` makes of a function, as far as types go."""
-
-    @property
-    def func(self) -> Callable[P, T_co]: ...
-
-    @property
-    def queue_name(self) -> str: ...
 
 
 class Context:
@@ -53,6 +42,12 @@ class Context:
     def __init__(self, state: RunState) -> None:
         self._state = state
 
+    @property
+    def _live(self) -> RunState:
+        """The run's parts. Raises ``WorkflowEvicted`` once the run has left memory."""
+        self._state.loop.gate()
+        return self._state
+
     def activity(
         self, definition: ActivityDefinition[P, T] | DjangoTask[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T]:
@@ -62,10 +57,7 @@ class Context:
         before it runs. Awaiting it raises ``ActivityError`` if the activity fails for good, ``PayloadError`` if its
         arguments cannot be stored. If it is cancelled, the activity is asked to stop and nobody waits for it.
         """
-        activity = registry.adapted(definition)
-        if activity is None:
-            raise DefinitionError(_not_an_activity(definition))
-        return self._state.activities.call(activity, args, kwargs)
+        return self._state.activities.call(calling.activity_of(definition), args, kwargs)
 
     async def child_workflow(self, definition: WorkflowDefinition[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run another workflow as a child of this one, and return its result.
@@ -74,7 +66,7 @@ class Context:
         is waited for (option ``cancellation``). A child that is open when its parent ends is terminated (option
         ``parent_close``).
         """
-        _check_workflow(definition, "child_workflow")
+        calling.check_workflow(definition, "child_workflow")
         return typing.cast("T", await self._state.children.run(definition, args, kwargs))
 
     async def start_child(
@@ -84,13 +76,12 @@ class Context:
 
         Raises ``ChildWorkflowError``, of type ``WorkflowAlreadyStarted``, if its workflow id is taken.
         """
-        _check_workflow(definition, "start_child")
+        calling.check_workflow(definition, "start_child")
         return await self._state.children.start(definition, args, kwargs)
 
     def get_workflow(self, workflow_id: str) -> ExternalWorkflow:
         """Any other workflow, by its id, to send it signals or to cancel it."""
-        self._state.loop.gate()
-        return ExternalWorkflow(self._state.externals, workflow_id)
+        return ExternalWorkflow(self._live.externals, workflow_id)
 
     def poll(self, polling: Polling[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """Look again and again: ``await ctx.poll(parcel_state.polling(until=is_there, every=60), 7)``.
@@ -110,11 +101,17 @@ class Context:
         returns: type[T],
         timeout: timedelta | float | None = None,
         heartbeat: timedelta | float | None = None,
+        key: str | None = None,
     ) -> Callback[T]: ...
 
     @overload
     def callback(
-        self, name: str, *, timeout: timedelta | float | None = None, heartbeat: timedelta | float | None = None
+        self,
+        name: str,
+        *,
+        timeout: timedelta | float | None = None,
+        heartbeat: timedelta | float | None = None,
+        key: str | None = None,
     ) -> Callback[Any]: ...
 
     def callback(
@@ -124,15 +121,19 @@ class Context:
         returns: Any = Any,
         timeout: timedelta | float | None = None,
         heartbeat: timedelta | float | None = None,
+        key: str | None = None,
     ) -> Callback[Any]:
         """Open a promise that somebody outside fulfils, by its ``token`` or by a POST to its ``url``. Await it later.
 
         Awaiting gives a value of type ``returns``, and raises ``ActivityError`` if it is failed from outside, if
         nobody fulfils it within ``timeout`` or gives a sign of life within ``heartbeat`` (timedeltas or seconds), and
         ``PayloadError`` if the value is not of the type.
+
+        With a ``key`` it is a callback of the whole chain: asked for again with the same key, in this run or after
+        continuing as new, it is the same one, with its first token, URL and time limits, and with the answer if that
+        has come meanwhile. Once its outcome has been awaited, the next run may use the key for another one.
         """
-        self._state.loop.gate()
-        return self._state.callbacks.open(name, returns, timeout=timeout, heartbeat=heartbeat)
+        return self._live.callbacks.open(name, returns, timeout=timeout, heartbeat=heartbeat, chain_key=key)
 
     async def sleep(self, duration: timedelta | float, *, label: str = "") -> None:
         """Wait for ``duration``, a timedelta or seconds. A durable timer: it survives restarts, and costs nothing.
@@ -141,7 +142,7 @@ class Context:
         """
         state = self._state
         future: asyncio.Future[None] = asyncio.Future(loop=state.loop)
-        timer = state.loop.start_after(duration, _wake, future, label=label)
+        timer = state.loop.start_after(duration, timers.wake, future, label=label)
         try:
             await future
         except asyncio.CancelledError:
@@ -165,32 +166,10 @@ class Context:
         within ``timeout`` (a timedelta or seconds), and ``PayloadError`` if the payload is not of the signal's type.
         ``label`` says in the history what the timeout is for.
         """
-        state = self._state
-        if state.loop.evicted:
-            await state.loop.create_future()
-        state.recorder.check()
-        name = signal.name if isinstance(signal, SignalDefinition) else signal
-        arrived = state.signals.take(name) or await self._next_signal(name, timeout, label)
         if isinstance(signal, SignalDefinition):
-            return signal.decode(arrived.payload)
-        return codec.decode(arrived.payload, what=f"The payload of signal {name!r}")
-
-    async def _next_signal(self, name: str, timeout: timedelta | float | None, label: str) -> Arrived:
-        state = self._state
-        waiter: asyncio.Future[Arrived] = asyncio.Future(loop=state.loop)
-        timer = None
-        if timeout is not None:
-            message = f"No signal {name!r} came within {timeout}."
-            timer = state.loop.start_after(timeout, _time_out, waiter, message, label=label)
-        state.signals.wait(name, waiter)
-        try:
-            return await waiter
-        except (asyncio.CancelledError, TimeoutError):
-            state.signals.leave(name, waiter)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
+            return signal.decode(await self._state.signals.next(signal.name, timeout, label))
+        payload = await self._state.signals.next(signal, timeout, label)
+        return codec.decode(payload, what=f"The payload of signal {signal!r}")
 
     async def wait_until(
         self, predicate: Callable[[], Any], timeout: timedelta | float | None = None, *, label: str = ""
@@ -267,6 +246,15 @@ class Context:
         self._state.loop.gate()
         return Scope(name)
 
+    @overload
+    def compensate(self, function: WorkflowDefinition[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+
+    @overload
+    def compensate(self, function: ActivityDefinition[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+
+    @overload
+    def compensate(self, function: Callable[P, Awaitable[Any]], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+
     def compensate(self, function: Any, /, *args: Any, **kwargs: Any) -> None:
         """Have ``function``, an activity, workflow or async function, called if the workflow raises or is cancelled.
 
@@ -278,8 +266,7 @@ class Context:
 
     def compensate_in_parallel(self) -> None:
         """Let compensations be carried out all at once instead of one after the other in reverse."""
-        self._state.loop.gate()
-        self._state.compensations.in_parallel = True
+        self._live.compensations.in_parallel = True
 
     async def compensate_now(self) -> None:
         """Carry out the compensations that are registered, for a workflow that goes on afterwards; each is done once.
@@ -294,16 +281,14 @@ class Context:
         It is called with the payload, or with nothing if it has no parameter; signals that came earlier come first.
         A payload that does not fit its annotation is recorded as rejected. What it raises fails the run.
         """
-        self._state.loop.gate()
-        return self._state.handlers.on_signal(signal)
+        return self._live.handlers.on_signal(signal)
 
     def on_query(self, name: str) -> Callable[[F], F]:
         """Let the decorated function, sync or async, answer the queries of that name.
 
         It can only look at what the workflow has: it asks for nothing, and does not wait.
         """
-        self._state.loop.gate()
-        return self._state.handlers.on_query(name)
+        return self._live.handlers.on_query(name)
 
     def on_update(
         self, update: UpdateDefinition | str, *, validator: Callable[..., Any] | None = None
@@ -313,8 +298,7 @@ class Context:
         What it returns or raises is the caller's answer. ``validator`` is called first with the same arguments, and
         refuses by raising; it can only look, and a refused update leaves no history.
         """
-        self._state.loop.gate()
-        return self._state.handlers.on_update(update, validator)
+        return self._live.handlers.on_update(update, validator)
 
     async def handlers_finished(self) -> None:
         """Wait until no handler of a signal or an update is at work. The end of the workflow waits for that anyway."""
@@ -326,24 +310,20 @@ class Context:
         Signals that nobody has taken go to the new run, messages in the inbox as well; activities that are not done
         are given up. Raises a ``BaseException`` that unwinds the code: nothing may be awaited on the way out.
         """
-        self._state.loop.gate()
-        self._state.continuing.ask(args, kwargs)
+        self._live.continuing.ask(args, kwargs)
 
     def now(self) -> datetime:
         """The time of the event that is being handled, in UTC. It stands still until the next ``await``."""
-        self._state.loop.gate()
-        return self._state.loop.now
+        return self._live.loop.now
 
     @property
     def random(self) -> random.Random:
         """Random numbers that are the same in every replay. Not for secrets."""
-        self._state.loop.gate()
-        return self._state.values.random()
+        return self._live.values.random()
 
     def uuid4(self) -> uuid.UUID:
         """A random UUID that is the same in every replay. Not for secrets."""
-        self._state.loop.gate()
-        return self._state.values.uuid4()
+        return self._live.values.uuid4()
 
     def side_effect(self, function: Callable[[], T]) -> T:
         """Call ``function`` once and record its value; a replay returns the recorded value.
@@ -351,8 +331,7 @@ class Context:
         For what is quick and local, such as reading a setting; everything else is an activity. The value comes back
         as it is stored, typed by the function's return annotation. If ``function`` raises, the run fails.
         """
-        self._state.loop.gate()
-        return typing.cast("T", self._state.values.side_effect(function))
+        return typing.cast("T", self._live.values.side_effect(function))
 
     def patched(self, id: str) -> bool:
         """Whether the run takes the new branch of a change of its code: True for runs that had not come here before.
@@ -361,13 +340,11 @@ class Context:
         ``manage.py durable_versions`` says that no open run needs the old branch, leave ``deprecate_patch`` in its
         place, and later nothing.
         """
-        self._state.loop.gate()
-        return self._state.patches.patched(id)
+        return self._live.patches.patched(id)
 
     def deprecate_patch(self, id: str) -> None:
         """The old branch of ``patched(id)`` is gone. New runs keep the marker for workers that still have both."""
-        self._state.loop.gate()
-        self._state.patches.patched(id)
+        self._live.patches.patched(id)
 
     def set_attributes(self, attributes: Mapping[str, Any] | None = None, /, **values: Any) -> None:
         """Set search attributes of the run, by which ``WorkflowRun.objects.with_attributes()`` finds it; None removes.
@@ -379,8 +356,7 @@ class Context:
     @property
     def attributes(self) -> Mapping[str, Any]:
         """The search attributes that the run has, given at its start or set since."""
-        self._state.loop.gate()
-        return self._state.showing.values
+        return self._live.showing.values
 
     def set_progress(self, text: str, done: float | None = None, total: float | None = None) -> None:
         """Tell people what the run is doing; the status and the admin show the latest. Never part of the history."""
@@ -389,34 +365,9 @@ class Context:
     @property
     def log(self) -> WorkflowLog:
         """A logger that is silent while replaying."""
-        self._state.loop.gate()
-        return self._state.log
+        return self._live.log
 
     @property
     def info(self) -> Info:
         """What identifies this run, and how long its history is."""
-        self._state.loop.gate()
-        return self._state.describe()
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _time_out(waiter: asyncio.Future[Any], message: str) -> None:
-    if not waiter.done():
-        waiter.set_exception(TimeoutError(message))
-
-
-def _check_workflow(value: object, method: str) -> None:
-    if not isinstance(value, WorkflowDefinition):
-        name = getattr(value, "__name__", repr(value))
-        raise DefinitionError(f"ctx.{method}() needs a workflow, not {name}: decorate it with @durable.workflow.")
-
-
-def _not_an_activity(value: object) -> str:
-    if callable(value):
-        name = getattr(value, "__name__", repr(value))
-        return f"ctx.activity() needs an activity, but {name} is a plain function: decorate it with @durable.activity."
-    return f"ctx.activity() needs an activity, not {value!r}: decorate a function with @durable.activity and pass that."
+        return self._live.describe()

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django_durable.engine.replay import only_started
 from django_durable.exceptions import DurableError
 from django_durable.history import events, messages
 from django_durable.history.events import Recorded
@@ -22,7 +23,8 @@ class Cut:
     ``again``: sequences of open activities and callbacks that are to be begun once more; ``interrupted``: of those
     that somebody was executing, for all that is known. ``carried``: what reached the run behind the cut and is sent
     to it once more, in order. ``open``: what was asked for and has no outcome before the cut, ``children``: the
-    children among it whose outcome is not carried; ``failed``: keys of activities that have failed behind the cut.
+    children among it whose outcome is not carried; ``decided``: keys of activities to be begun once more that had an
+    outcome, or were given up, behind the cut. ``unseen``: keys of all that have none in the whole history.
     """
 
     before: int
@@ -31,7 +33,8 @@ class Cut:
     carried: tuple[messages.Message, ...] = ()
     open: tuple[Recorded, ...] = ()
     children: tuple[Recorded, ...] = ()
-    failed: tuple[str, ...] = ()
+    decided: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
 
 def place_of(history: Sequence[Recorded], to_event: int) -> int:
@@ -82,8 +85,11 @@ def _explains(event: events.Event, failure: Failure | None) -> bool:
 def cut(history: Sequence[Recorded], before: int, *, again: bool, reapply_signals: bool) -> Cut:
     """Cut just before the input ``before``. ``again``: if that is an outcome, its activity or child is tried again."""
     prefix, behind = history[: before - 1], history[before - 1 :]
-    if before <= 2:  # there is nothing but the start, of which no step may be recorded
-        return Cut(before=1, carried=tuple(_carried(behind, {}, None, reapply_signals=reapply_signals)))
+    if only_started(prefix):  # no step of the code may be recorded
+        older = {one.key for one in carried_callbacks(history)}
+        asked = {one.sequence: one for one in behind if getattr(one.event, "key", None) in older}
+        carried = list(_carried(behind, asked, None, reapply_signals=reapply_signals))
+        return Cut(before=1, carried=tuple(carried), unseen=_unseen(history))
     open_ = _open(prefix)
     target = _answers(behind[0].event) if again else None
     carried = list(_carried(behind, open_, target, reapply_signals=reapply_signals))
@@ -91,6 +97,7 @@ def cut(history: Sequence[Recorded], before: int, *, again: bool, reapply_signal
     waiting = [one for one in open_.values() if one.event.key not in answered]  # type: ignore[attr-defined]
     executed = [one for one in waiting if isinstance(one.event, _EXECUTED)]
     failed = {_answers(one.event) for one in behind if isinstance(one.event, events.ActivityFailed)}
+    undecided = _open(history)
     interrupted = [one for one in executed if one.sequence not in failed and _was_local(one.event)]
     return Cut(
         before=before,
@@ -99,8 +106,16 @@ def cut(history: Sequence[Recorded], before: int, *, again: bool, reapply_signal
         carried=(*carried, *_unanswered(waiting)),
         open=tuple(open_.values()),
         children=tuple(one for one in waiting if isinstance(one.event, events.ChildScheduled)),
-        failed=tuple(one.event.key for one in executed if one.sequence in failed),  # type: ignore[attr-defined]
+        decided=tuple(one.event.key for one in executed if one.sequence not in undecided),  # type: ignore[attr-defined]
+        unseen=_unseen(history),
     )
+
+
+def carried_callbacks(history: Sequence[Recorded]) -> tuple[events.CarriedCallback, ...]:
+    """The callbacks that a run has got from the run before it."""
+    started = history[0].event
+    assert isinstance(started, events.RunStarted)
+    return started.callbacks
 
 
 def _is_outcome(message: messages.Message) -> bool:
@@ -130,6 +145,11 @@ def _open(prefix: Iterable[Recorded]) -> dict[int, Recorded]:
         elif (answered := _answers(one.event)) is not None:
             found.pop(answered, None)
     return found
+
+
+def _unseen(history: Iterable[Recorded]) -> tuple[str, ...]:
+    asked = [one.event for one in _open(history).values()]
+    return tuple(event.key for event in asked if isinstance(event, events.ActivityScheduled))
 
 
 def _answers(event: events.Event) -> int | None:

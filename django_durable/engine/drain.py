@@ -14,7 +14,7 @@ from django_durable.history import events
 class Drain(msgspec.Struct, frozen=True, kw_only=True):
     """One input, applied until nothing was runnable, and the commands that it caused.
 
-    Every command has its ``sequence``, counted on from ``input_sequence``. ``closing`` is the one that ends the run,
+    Every command has its ``sequence``, behind that of the last event. ``closing`` is the one that ends the run,
     if one does; it is the last of ``commands`` too. ``shown``: what it changed of what people see, if anything.
     """
 

@@ -32,11 +32,13 @@ class Handler:
 
     __slots__ = ("context", "function", "name", "signature", "validator", "what")
 
-    def __init__(self, kind: str, name: str, function: Function, *, validator: Handler | None = None) -> None:
+    def __init__(
+        self, kind: str, name: str, function: Function, *, role: str = "handler", validator: Handler | None = None
+    ) -> None:
         self.what = f"{kind} {name!r}"
         self.name = name
         self.function = function
-        self.signature: CallSignature = shapes.of(function, owner=f"The handler of {self.what}")
+        self.signature: CallSignature = shapes.of(function, owner=f"the {role} of {self.what}")
         self.signature.resolve()
         self.validator = validator
         self.context = contextvars.copy_context()
@@ -127,7 +129,7 @@ class Handlers:
     def on_update(self, update: UpdateDefinition | str, validator: Function | None) -> Callable[[F], F]:
         self._recorder.check()
         name = _name_of(update, "on_update")
-        check = Handler("validator of update", name, validator) if validator is not None else None
+        check = Handler("update", name, validator, role="validator") if validator is not None else None
 
         def register(function: F) -> F:
             self._recorder.check()

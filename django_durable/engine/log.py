@@ -11,12 +11,20 @@ from django_durable.engine.info import RunInfo
 
 LOGGER = "django_durable.workflow"
 
+_logger = logging.getLogger(LOGGER)
+
 
 class WorkflowLog(logging.LoggerAdapter[logging.Logger]):
-    """Adds ``workflow_id`` and ``run_id`` to every record; the ``extra`` of a call is kept beside them."""
+    """Adds to every record whose it is; the ``extra`` of a call is kept beside that."""
 
     def __init__(self, run: RunInfo, silent: Callable[[], bool]) -> None:
-        super().__init__(logging.getLogger(LOGGER), {"workflow_id": run.workflow_id, "run_id": str(run.run_id)})
+        whose = {
+            "workflow": run.name,
+            "workflow_id": run.workflow_id,
+            "run_id": str(run.run_id),
+            "queue": run.queue,
+        }
+        super().__init__(_logger, whose)
         self._silent = silent
 
     def rename(self, run_id: UUID) -> None:

@@ -30,6 +30,11 @@ def microseconds(span: timedelta) -> int:
     return span.days * _DAY + span.seconds * _SECOND + span.microseconds
 
 
+def is_running_here() -> bool:
+    """Whether this thread is in the code of a workflow."""
+    return isinstance(asyncio._get_running_loop(), DeterministicLoop)
+
+
 class DeterministicLoop(refusing.RefusingLoop):
     """What ``asyncio`` needs to run inside a workflow, and nothing that could not be replayed.
 
@@ -206,6 +211,11 @@ class DeterministicLoop(refusing.RefusingLoop):
         timer.ticket = self.recorder.issue(timer.command, timer)
         return timer
 
+    def next_timer(self) -> tuple[datetime, int] | None:
+        """When the earliest recorded timer is due, and the sequence of its TimerStarted; None if there is none."""
+        following = self.timers.next()
+        return None if following is None else (self.date(following[0]), following[1])
+
     def date(self, due: int) -> datetime:
         """The moment that is ``due`` microseconds after the start. Raises ``ValueError`` beyond the year 9999."""
         try:
@@ -221,15 +231,18 @@ class DeterministicLoop(refusing.RefusingLoop):
 
     def create_future(self) -> Future:
         self.gate()
+        return self._new_future()
+
+    def _new_future(self) -> Future:
         self._ordinal += 1
         return Future(loop=self, seed=self.seed, ordinal=self._ordinal)
 
     def create_task(  # type: ignore[override]
         self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Context | None = None
     ) -> asyncio.Future[Any]:
-        if self.evicted:
+        if self.evicted:  # no refusal: gather() would leave the coroutines behind this one, and Python warn of them
             coro.close()
-            return self.create_future()
+            return self._new_future()
         siblings = as_completed.listed(sys._getframe(1))
         if siblings is None:
             return self._new_task(coro, name, context)
@@ -300,9 +313,9 @@ def _generator_collected(generator: AsyncGenerator[Any, Any]) -> None:
 
 def _duration(delay: float) -> int:
     """Seconds as microseconds, at least one if there is anything to wait for."""
-    if delay <= 0:
-        return 0
     try:
-        return max(1, round(delay * _SECOND))
+        return 0 if delay <= 0 else max(1, round(delay * _SECOND))
+    except TypeError as error:
+        raise TypeError(f"A timer runs for a timedelta or a number of seconds, not {delay!r}.") from error
     except (OverflowError, ValueError) as error:
         raise ValueError(f"A timer cannot run for {delay!r} seconds.") from error

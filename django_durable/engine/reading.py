@@ -13,6 +13,7 @@ from django_durable.exceptions import QueryFailed, UnsupportedInWorkflow, Workfl
 from django_durable.history import events, failures
 from django_durable.history.failures import Failure
 from django_durable.payloads.payload import Payload
+from django_durable.payloads.signature import Arguments
 
 
 def answer(state: RunState, name: str, input: Payload) -> Any:
@@ -24,7 +25,7 @@ def answer(state: RunState, name: str, input: Payload) -> Any:
     if handler is None:
         known = ", ".join(repr(one) for one in state.handlers.queries) or "none"
         raise QueryFailed(f"The workflow has no handler for query {name!r} now. It has: {known}.")
-    value = _call(state, handler, input)
+    value = _call(state, handler, handler.arguments(input))
     return handler.signature.decode_result(handler.signature.encode_result(value))
 
 
@@ -39,7 +40,7 @@ def refusal(state: RunState, update: events.UpdateAccepted) -> Failure | None:
     try:
         handler.arguments(update.input)
         if handler.validator is not None:
-            _call(state, handler.validator, update.input)
+            _call(state, handler.validator, _for_validator(handler.validator, update.input))
     except WorkflowSuspended:
         raise
     except BaseException as error:
@@ -51,8 +52,13 @@ def _refused(message: str) -> Failure:
     return Failure(type="UpdateRejected", message=message)
 
 
-def _call(state: RunState, handler: Handler, input: Payload) -> Any:
-    args, kwargs = handler.arguments(input) if handler.signature.parameters else ((), {})
+def _for_validator(validator: Handler, input: Payload) -> Arguments:
+    """Those of the update; none for one that only asks whether anything may come now."""
+    return validator.arguments(input) if validator.signature.parameters else ((), {})
+
+
+def _call(state: RunState, handler: Handler, arguments: Arguments) -> Any:
+    args, kwargs = arguments
     results: list[Any] = []
     with _only_looking(state):
         state.loop.enter(lambda: results.append(handler.context.copy().run(_at_once, handler, args, kwargs)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from django_durable.engine import lines, scopes
@@ -12,6 +13,10 @@ from django_durable.history import events
 
 COMMANDS_LIMIT = 2_000
 """Commands that one input may cause: one drain is written in one transaction, whose size must stay bounded."""
+
+
+Entry = tuple[Command, Any]
+"""A command, and its bearer: what waits for the sequence that the command gets when its drain ends."""
 
 
 class DrainAborted(WorkflowSuspended):
@@ -28,12 +33,14 @@ class Recorder:
     __slots__ = (
         "_callbacks",
         "_cancels",
+        "_counts",
         "_effects",
         "_entries",
         "_failed",
         "_open",
         "_tickets",
         "effect_missing",
+        "input",
         "reading",
         "replaying",
         "tainted",
@@ -41,21 +48,25 @@ class Recorder:
     )
 
     def __init__(self) -> None:
-        self._entries: dict[int, tuple[Command, Any]] = {}
+        self._entries: dict[int, Entry] = {}
         self._tickets = 0
         self._open = False
         self._effects: list[events.SideEffectRecorded] = []
         self._cancels: dict[int, events.ActivityCancelRequested] = {}
         self._callbacks: list[events.CallbackOpened] = []
+        self._counts: Counter[Hashable] = Counter()
         self._failed = False
+        self.input = 0
+        """Sequence of the event whose drain it is."""
         self.replaying = False
         self.reading = False  # the code that runs may only look
         self.tainted = False  # such code has done more, so the instance is not what its history makes of it
         self.verdict: BaseException | None = None
         self.effect_missing = ""
 
-    def begin(self, recorded: Sequence[events.Recorded] | None) -> None:
-        """Open a drain; ``recorded`` are its commands as history holds them, None if it is a new one."""
+    def begin(self, input: int, recorded: Sequence[events.Recorded] | None) -> None:
+        """Open the drain of an input; ``recorded`` are its commands as history holds them, None if it is a new one."""
+        self.input = input
         self._open = True
         self.replaying = recorded is not None
         if recorded:
@@ -66,14 +77,17 @@ class Recorder:
             self._callbacks = [item.event for item in recorded if isinstance(item.event, events.CallbackOpened)]
             self._failed = isinstance(recorded[-1].event, events.RunFailed)
 
-    def end(self) -> list[tuple[Command, Any]]:
-        """Close the drain: its commands, as issued, each with the object that waits for its sequence."""
+    def end(self) -> list[Entry]:
+        """Close the drain: its commands, as issued, each with its bearer."""
         entries = list(self._entries.values())
         self._entries.clear()
-        self._effects.clear()
-        self._callbacks.clear()
-        self._cancels.clear()
         self._open = False
+        if self._counts:
+            self._counts.clear()
+        if self.replaying:
+            self._effects.clear()
+            self._callbacks.clear()
+            self._cancels.clear()
         return entries
 
     @property
@@ -112,6 +126,11 @@ class Recorder:
         """Take a command of this very drain back, as if it had not been. False if its drain is over."""
         return self._entries.pop(ticket, None) is not None
 
+    def count(self, what: Hashable) -> int:
+        """How often this drain has counted ``what``, with this time."""
+        self._counts[what] += 1
+        return self._counts[what]
+
     def recorded_effect(self) -> events.SideEffectRecorded:
         """The next value of this drain that history holds. Unwinds the workflow if there is none."""
         self.check()
@@ -122,9 +141,9 @@ class Recorder:
         self.effect_missing = lines.here() or "unknown"
         raise DrainAborted("History holds no value for this side effect.")
 
-    def recorded_callback(self, name: str) -> events.CallbackOpened | None:
+    def recorded_callback(self, name: str, chain_key: str) -> events.CallbackOpened | None:
         """The next callback of that name that this drain has opened; None: history holds no more of them."""
-        found = next((one for one in self._callbacks if one.name == name), None)
+        found = next((one for one in self._callbacks if (one.name, one.chain_key) == (name, chain_key)), None)
         if found is not None:
             self._callbacks.remove(found)
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from django_durable.engine import words
 from django_durable.engine.commands import Command
 from django_durable.exceptions import DurableError, NonDeterminismError
 from django_durable.history import events
@@ -11,7 +12,10 @@ from django_durable.history.events import Recorded
 
 
 def drains(history: Iterable[Recorded]) -> Iterator[tuple[Recorded, list[Recorded]]]:
-    """A history as inputs, each with the commands that it caused. Raises ``DurableError`` if it cannot be one."""
+    """A history as inputs, each with the commands that it caused. Raises ``DurableError`` if it cannot be one.
+
+    Notes right behind the start come before it: what follows on them is what the start has caused, or is to cause.
+    """
     current: Recorded | None = None
     caused: list[Recorded] = []
     last: Recorded | None = None
@@ -21,12 +25,24 @@ def drains(history: Iterable[Recorded]) -> Iterator[tuple[Recorded, list[Recorde
         if not recorded.event.is_input:
             caused.append(recorded)
             continue
+        if isinstance(recorded.event, events.NOTES) and current is not None and _has_not_begun(current, caused):
+            yield recorded, []
+            continue
         if current is not None:
             yield current, caused
         current, caused = recorded, []
     if current is None:
         raise DurableError("An empty history cannot be replayed: it begins with RunStarted.")
     yield current, caused
+
+
+def only_started(history: Sequence[Recorded]) -> bool:
+    """Whether no step of the code is recorded: there is nothing but the start, and notes."""
+    return all(isinstance(one.event, (events.RunStarted, *events.NOTES)) for one in history)
+
+
+def _has_not_begun(current: Recorded, caused: list[Recorded]) -> bool:
+    return isinstance(current.event, events.RunStarted) and not caused
 
 
 def _check_place(recorded: Recorded, last: Recorded | None) -> None:
@@ -56,8 +72,16 @@ def match(issued: Sequence[Command], recorded: Sequence[Recorded]) -> tuple[list
     return taken, unused
 
 
-def difference(workflow: str, *, event: int, recorded: str, requested: str, where: str) -> NonDeterminismError:
-    """The error that says where history and code part."""
+def parted(workflow: str, unused: Sequence[Recorded], last: int, *, requested: str, where: str) -> NonDeterminismError:
+    """The error of a drain whose last event is ``last``: ``unused`` is what history holds and the code left out."""
+    if unused:
+        event, recorded = unused[0].sequence, words.of_event(unused[0].event)
+    else:
+        event, recorded = last + 1, f"nothing more after event {last}"
+    return _difference(workflow, event=event, recorded=recorded, requested=requested, where=where)
+
+
+def _difference(workflow: str, *, event: int, recorded: str, requested: str, where: str) -> NonDeterminismError:
     place = f" ({where})" if where else ""
     return NonDeterminismError(
         f"Workflow {workflow} does not repeat its history. Event {event}: history holds {recorded}, the code asked "

@@ -19,11 +19,14 @@ _shapes: dict[Any, CallSignature] = {}
 
 
 def of(function: Callable[..., Any], *, owner: str) -> CallSignature:
-    """The signature of a function or a bound method. Raises ``DefinitionError`` for other callables."""
+    """The signature of a function or a bound method; ``owner`` is what a sentence calls it.
+
+    Raises ``DefinitionError`` for other callables.
+    """
     bound = isinstance(function, types.MethodType)
     plain = inspect.unwrap(function.__func__ if bound else function)  # type: ignore[attr-defined]
     if not isinstance(plain, types.FunctionType):
-        raise DefinitionError(f"{owner} must be a function (def or async def) or a method, not {function!r}.")
+        raise DefinitionError(f"{_capital(owner)} must be a function (def or async def) or a method, not {function!r}.")
     signature = signature_of(plain)
     annotations = {one.name: one.annotation for one in signature.parameters.values()}
     annotations["return"] = signature.return_annotation
@@ -33,7 +36,7 @@ def of(function: Callable[..., Any], *, owner: str) -> CallSignature:
         if len(_shapes) >= _LIMIT:
             _shapes.clear()
         given = {name: kind for name, kind in annotations.items() if kind is not Parameter.empty}
-        found = _shapes[key] = CallSignature(_bare(plain, given), name=owner, skip=int(bound))
+        found = _shapes[key] = CallSignature(_bare(plain, given), name=_capital(owner), owner=owner, skip=int(bound))
     return found
 
 
@@ -45,12 +48,26 @@ def _key_of(annotation: Any) -> Any:
     return annotation
 
 
+class _Default:
+    """In the place of a parameter's default."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+_DEFAULT = _Default()
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
 def _bare(function: types.FunctionType, annotations: dict[str, Any]) -> types.FunctionType:
     """The same signature without what the closure holds: keeping that would keep the whole run in memory."""
     cells = tuple(types.CellType() for _ in function.__code__.co_freevars)
-    defaults = tuple(... for _ in function.__defaults__ or ())
+    defaults = tuple(_DEFAULT for _ in function.__defaults__ or ())
     bare = types.FunctionType(function.__code__, function.__globals__, function.__name__, defaults, cells)
-    bare.__kwdefaults__ = dict.fromkeys(function.__kwdefaults__ or (), ...)
+    bare.__kwdefaults__ = dict.fromkeys(function.__kwdefaults__ or (), _DEFAULT)
     bare.__annotations__ = annotations
     bare.__module__ = function.__module__
     if hasattr(function, _TYPE_PARAMETERS):

@@ -62,6 +62,8 @@ class Showing:
 
     def set_progress(self, text: Any, done: float | None, total: float | None) -> None:
         self._begin()
+        if text is None or isinstance(text, int | float):
+            raise TypeError(f"ctx.set_progress() takes words first, as in ('packing', done=3, total=9), not {text!r}.")
         for name, number in (("done", done), ("total", total)):
             if number is not None and not _is_number(number):
                 raise TypeError(f"ctx.set_progress(): {name} must be a number or None, not {number!r}.")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, NamedTuple
 
+from django_durable.engine.loop import DeterministicLoop
+from django_durable.engine.recorder import Recorder
 from django_durable.history.events import CarriedSignal
 from django_durable.payloads.payload import Payload
 
@@ -25,9 +28,11 @@ class Signals:
     Who waits for a signal is served first. What nobody waits for goes to the handler of that name, if there is one.
     """
 
-    __slots__ = ("_arrived", "_buffers", "_takers", "_waiters")
+    __slots__ = ("_arrived", "_buffers", "_loop", "_recorder", "_takers", "_waiters")
 
-    def __init__(self) -> None:
+    def __init__(self, loop: DeterministicLoop, recorder: Recorder) -> None:
+        self._loop = loop
+        self._recorder = recorder
         self._arrived = 0
         self._buffers: dict[str, deque[Arrived]] = {}
         self._waiters: dict[str, deque[asyncio.Future[Arrived]]] = {}
@@ -49,6 +54,30 @@ class Signals:
     def hand_to_nobody(self) -> None:
         """No handler takes signals any more."""
         self._takers.clear()
+
+    async def next(self, name: str, timeout: timedelta | float | None, label: str) -> Payload:
+        """The payload of the next signal of that name. Raises ``TimeoutError`` if none comes within ``timeout``."""
+        if self._loop.evicted:
+            await self._loop.create_future()
+        self._recorder.check()
+        arrived = self.take(name) or await self._arrival(name, timeout, label)
+        return arrived.payload
+
+    async def _arrival(self, name: str, timeout: timedelta | float | None, label: str) -> Arrived:
+        waiter: asyncio.Future[Arrived] = asyncio.Future(loop=self._loop)
+        timer = None
+        if timeout is not None:
+            message = f"No signal {name!r} came within {timeout}."
+            timer = self._loop.start_after(timeout, _time_out, waiter, message, label=label)
+        self.wait(name, waiter)
+        try:
+            return await waiter
+        except (asyncio.CancelledError, TimeoutError):
+            self.leave(name, waiter)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def take(self, name: str) -> Arrived | None:
         """The oldest buffered signal of that name, if there is one."""
@@ -74,6 +103,11 @@ class Signals:
             (f"signal {name}" for name, waiters in self._waiters.items() if any(one is future for one in waiters)),
             None,
         )
+
+    @property
+    def any(self) -> bool:
+        """Whether there are signals that nobody has taken."""
+        return bool(self._buffers) and any(self._buffers.values())
 
     def unhandled(self) -> tuple[str, ...]:
         """Names of the signals that nobody has taken, in the order of their arrival."""
@@ -102,3 +136,8 @@ class Signals:
             return False
         taker(arrived)
         return True
+
+
+def _time_out(waiter: asyncio.Future[Arrived], message: str) -> None:
+    if not waiter.done():
+        waiter.set_exception(TimeoutError(message))

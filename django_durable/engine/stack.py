@@ -31,6 +31,12 @@ def of(state: RunState) -> tuple[StackEntry, ...]:
     return tuple(_entry(state, task) for _, task in sorted(state.loop.tasks.items()))
 
 
+def places(state: RunState) -> list[str]:
+    """``file:line`` of the places in user code where the tasks wait, each once, the body's first."""
+    found = (lines.of_coroutine(task.get_coro()) for task in state.loop.tasks.values())
+    return [place for place in dict.fromkeys(found) if place]
+
+
 def _entry(state: RunState, task: asyncio.Task[Any]) -> StackEntry:
     frame, inner = lines.frames_of(task.get_coro())
     future = getattr(task, "_fut_waiter", None)

@@ -9,23 +9,28 @@ from typing import Any
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.activities import Activities
 from django_durable.engine.batches import Batches
-from django_durable.engine.callbacks import Callbacks
+from django_durable.engine.callbacks import Callbacks, Opening
 from django_durable.engine.calling import Calling
-from django_durable.engine.children import Children
+from django_durable.engine.children import Child, Children
 from django_durable.engine.compensations import Compensations
 from django_durable.engine.conditions import Conditions
 from django_durable.engine.continuing import Continuing, check_length
-from django_durable.engine.externals import Externals
+from django_durable.engine.externals import Externals, Request
 from django_durable.engine.handlers import Handlers
 from django_durable.engine.info import Info, RunInfo
 from django_durable.engine.log import WorkflowLog
 from django_durable.engine.loop import DeterministicLoop
 from django_durable.engine.patches import Patches
+from django_durable.engine.pending import Pending
 from django_durable.engine.recorder import Recorder
 from django_durable.engine.showing import Showing
 from django_durable.engine.signals import Signals
+from django_durable.engine.tasks import Task
+from django_durable.engine.timers import Timer
 from django_durable.engine.values import Values
 from django_durable.history import codec, events
+from django_durable.history.events import Event
+from django_durable.history.lingering import Lingering
 
 
 class RunState:
@@ -42,13 +47,16 @@ class RunState:
         "compensations",
         "conditions",
         "continuing",
+        "definition",
         "externals",
         "handlers",
         "info",
         "input",
         "log",
         "loop",
+        "main",
         "patches",
+        "reason",
         "recorder",
         "showing",
         "signals",
@@ -65,27 +73,28 @@ class RunState:
         marked: frozenset[str] | None,
     ) -> None:
         """``marked``: the patches whose markers stand in the history; None: nothing is recorded, all are taken."""
-        seed = beginning.seed
+        seed, key = beginning.seed, info.run_id.hex
+        self.definition = definition
         self.info = info
         self.beginning = beginning
         self.input = started  # the one that is being handled
+        self.main: Task | None = None  # of the workflow's body
+        self.reason: str | None = None  # of the request to cancel, once there was one
         self._size = 0  # of the history before it
         self.recorder = Recorder()
         self.loop = DeterministicLoop(  # type: ignore[abstract]  # the rest is set on its base class
             seed=seed, started=started.time, recorder=self.recorder
         )
-        self.signals = Signals()
-        self.activities = Activities(self.loop, self.recorder, key=info.run_id.hex)
-        self.callbacks = Callbacks(self.loop, self.recorder, chain_id=info.chain_id, key=info.run_id.hex, seed=seed)
+        self.signals = Signals(self.loop, self.recorder)
+        self.activities = Activities(self.loop, self.recorder, key=key)
+        self.callbacks = Callbacks(self.loop, self.recorder, chain_id=info.chain_id, key=key, seed=seed)
         self.values = Values(seed, self.recorder)
         self.showing = Showing(self.loop, self.recorder, beginning.attributes)
         self.patches = Patches(self.recorder, marked)
         self.log = WorkflowLog(info, self._silent)
         self.handlers = Handlers(self.loop, self.recorder, self.signals, self.log)
-        self.externals = Externals(self.loop, self.recorder, key=info.run_id.hex)
-        self.children = Children(
-            self.loop, self.recorder, self.externals, key=info.run_id.hex, source=str(beginning.seed)
-        )
+        self.externals = Externals(self.loop, self.recorder, key=key)
+        self.children = Children(self.loop, self.recorder, self.externals, key=key, source=str(beginning.seed))
         self.continuing = Continuing(definition, self.loop, self.recorder)
         self.calling = Calling(self.activities, self.children)
         self.batches = Batches(self.loop, self.recorder, self.calling)
@@ -106,10 +115,22 @@ class RunState:
         """Open the drain of an input. ``size``: characters of the history before it."""
         self.input, self._size = recorded, size
         self.loop.set_time(recorded.time)
-        self.children.begin(recorded.sequence)
-        self.callbacks.begin(recorded.sequence)
-        self.recorder.begin(commands)
+        self.recorder.begin(recorded.sequence, commands)
         self.recorder.verdict = check_length(recorded.sequence)
+
+    def keep(self, bearer: Any, recorded: Event | None) -> None:
+        """Let its part have a bearer under the sequence of its command, which stands in history as ``recorded``."""
+        match bearer:
+            case Pending():
+                self.activities.keep(bearer, recorded)
+            case Timer():
+                self.loop.timers.add(bearer)
+            case Opening():
+                self.callbacks.keep(bearer, recorded)
+            case Child():
+                self.children.keep(bearer, recorded)
+            case Request():
+                self.externals.keep(bearer, recorded)
 
     def reset(self, event: events.RunReset, time: datetime) -> None:
         """From here on the run is one of its own: its id, and the keys and ids that are made of that."""
@@ -133,6 +154,26 @@ class RunState:
         for name in self.activities.unstarted():
             self.log.warning("ctx.activity(%s) was called and never awaited, so the activity was never run.", name)
 
+    def clear(self) -> None:
+        """Let go of everything that waits, after the loop was evicted."""
+        self.activities.clear()
+        self.signals.clear()
+        self.handlers.clear()
+        self.conditions.clear()
+        self.compensations.clear()
+        self.children.clear()
+        self.externals.clear()
+        self.callbacks.clear()
+
+    def lingering(self) -> Lingering | None:
+        """Open handlers that keep the run from ending, and signals that nobody takes; None if there are neither."""
+        if not (self.handlers.open or self.signals.any):
+            return None
+        found = Lingering(
+            handlers=tuple(self.handlers.awaited()), signals=tuple(dict.fromkeys(self.signals.unhandled()))
+        )
+        return found if found.handlers or found.signals else None
+
     def describe(self) -> Info:
         return Info(
             workflow_id=self.info.workflow_id,
@@ -143,7 +184,7 @@ class RunState:
             parent=self.beginning.parent,
             started_at=self.loop.started,
             events=self.input.sequence,
-            bytes=self._size + (self.input.size or len(codec.encode(self.input.event).decode())),
+            bytes=self._size + (self.input.size or codec.size(self.input.event)),
             open_handlers=len(self.handlers.open),
         )
 

@@ -8,7 +8,14 @@ from typing import Any
 
 from django_durable.engine.commands import StartTimer
 
-_SLEEPS = ("_wake", "_set_result_unless_cancelled")  # callbacks of ctx.sleep() and asyncio.sleep()
+
+def wake(future: asyncio.Future[None]) -> None:
+    """The callback of the timer of a ``ctx.sleep()``."""
+    if not future.done():
+        future.set_result(None)
+
+
+_SLEEPS = (wake.__name__, "_set_result_unless_cancelled")  # the latter is that of asyncio.sleep()
 
 
 class Timer(asyncio.TimerHandle):

@@ -7,7 +7,8 @@ from typing import Any
 
 from django_durable.engine.commands import Command, FailRun
 from django_durable.history import events
-from django_durable.payloads.payload import JSON, NULL, Payload
+from django_durable.payloads.packing import JSON
+from django_durable.payloads.payload import NULL, Payload
 
 _ARGUMENTS_LIMIT = 300  # characters of a payload that a message shows
 

@@ -42,7 +42,7 @@ def failure(error: BaseException) -> Block:
 
 
 def unreadable(error: UnreadableEvent) -> Block:
-    """A newer release has written something that this one cannot read."""
+    """A newer release has written something that this one cannot read, or a key or a codec is missing."""
     return Block(reason="unreadable", message=str(error)[:4_096])
 
 
@@ -76,7 +76,10 @@ def stuck(where: str) -> Block:
 def crashing(times: int) -> Block:
     return Block(
         reason="crashing",
-        message=f"The last {times} workers that had this run died before it made any progress.",
+        message=(
+            f"The last {times} workers that had this run died before it made any progress. Look into their logs for "
+            "what ends the process, such as a lack of memory, and deploy code that does without."
+        ),
     )
 
 

@@ -41,19 +41,6 @@ class Parent(msgspec.Struct, frozen=True, kw_only=True):
     key: str
 
 
-class RunStarted(Event, frozen=True):
-    is_input: ClassVar[bool] = True
-    input: Payload
-    seed: int
-    python: str  # minor version that the run started on, "3.12": asyncio's own behaviour is part of a history
-    attempt: int = 1  # counts the tries of what continues as new or was started: retries of a failed run
-    continued_from: UUID | None = None  # the run before this one in its chain
-    signals: tuple[CarriedSignal, ...] = ()
-    parent: Parent | None = None
-    attributes: dict[str, Any] | None = None  # search attributes in their JSON form, given or carried over
-    headers: Payload | None = None  # what surrounded the start, for its activities: language, actor and the like
-
-
 class ActivityCompleted(Event, frozen=True):
     is_input: ClassVar[bool] = True
     activity: int  # sequence of its ActivityScheduled
@@ -68,6 +55,39 @@ class ActivityFailed(Event, frozen=True):
     attempts: int = 1
     timeout: str | None = None
     interrupted: bool = False
+
+
+class CarriedCallback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A callback of the chain that the run before has left to this one: open, or with an outcome nobody has awaited.
+
+    ``chain_key`` is the code's name for it, ``key`` addresses the answer. Durations in microseconds.
+    """
+
+    chain_key: str
+    name: str
+    key: str
+    token: str
+    url: str = ""
+    timeout: int | None = None
+    heartbeat: int | None = None
+    completed: ActivityCompleted | None = None
+    failed: ActivityFailed | None = None
+
+
+class RunStarted(Event, frozen=True):
+    is_input: ClassVar[bool] = True
+    input: Payload
+    seed: int
+    python: str  # minor version that the run started on, "3.12": asyncio's own behaviour is part of a history
+    attempt: int = 1  # counts the tries of what continues as new or was started: retries of a failed run
+    continued_from: UUID | None = None  # the run before this one in its chain
+    signals: tuple[CarriedSignal, ...] = ()
+    callbacks: tuple[CarriedCallback, ...] = ()
+    parent: Parent | None = None
+    attributes: dict[str, Any] | None = None  # search attributes in their JSON form, given or carried over
+    headers: Payload | None = None  # what surrounded the start, for its activities: language, actor and the like
+    one_per_subject: bool = False  # while the chain is open no other run of that kind may be about its subject
+    singleton_key: str | None = None  # while the chain is open no other run of its workflow may have this key
 
 
 class TimerFired(Event, frozen=True):
@@ -216,6 +236,7 @@ class CallbackOpened(Scoped, frozen=True):
     key: str
     token: str = ""  # kept, because the keys that sign tokens change
     url: str = ""
+    chain_key: str = ""  # the code's own, of one that the whole chain has
 
 
 class TimerStarted(Scoped, frozen=True):

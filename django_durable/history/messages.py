@@ -6,7 +6,10 @@ from typing import get_args
 
 import msgspec
 
+from django_durable.exceptions import PayloadUnreadable
 from django_durable.history.failures import Failure
+from django_durable.payloads import sealing
+from django_durable.payloads.carriers import Carriers
 from django_durable.payloads.payload import Payload
 
 
@@ -73,7 +76,7 @@ class Terminate(msgspec.Struct, frozen=True, kw_only=True, tag="terminate"):
 
 
 class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that this release does not know, from a newer one. It is never consumed, only left to that."""
+    """A message that cannot be read here: a newer release, a key or a codec is missing. It is never consumed."""
 
     data: str
     error: str
@@ -84,6 +87,7 @@ KINDS = tuple(sorted(str(kind.__struct_config__.tag) for kind in get_args(Messag
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+_carriers = Carriers(get_args(Message))
 
 
 def stopped(key: str, *, attempts: int = 0) -> ActivityResult:
@@ -103,12 +107,21 @@ def with_attempts(outcome: ActivityResult, attempts: int) -> ActivityResult:
 
 
 def encode(message: Message) -> str:
-    return _encoder.encode(message).decode()
+    """The stored form of ``message``."""
+    return _encoder.encode(message if sealing.state.is_plain else _carriers.sealed(message)).decode()
+
+
+def beginning(kind: type[Message]) -> str:
+    """How every stored message of a kind begins that has no payload."""
+    return f'{{"type":"{kind.__struct_config__.tag}"'
 
 
 def decode(data: str) -> Message | Unreadable:
-    """Read a stored message. What is none that this release knows comes back as such."""
+    """Read a stored message, its payloads opened. One that cannot be read here comes back as such."""
     try:
-        return _decoder.decode(data)
-    except msgspec.MsgspecError as error:
+        message = _decoder.decode(data)
+        return _carriers.opened(message) if _carriers.is_sealed(message) else message
+    except PayloadUnreadable as error:
         return Unreadable(data=data, error=str(error))
+    except msgspec.MsgspecError as error:
+        return Unreadable(data=data, error=f"It was written by a newer release of django_durable: {error}. Upgrade.")

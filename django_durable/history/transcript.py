@@ -48,7 +48,7 @@ class EventLine(msgspec.Struct, frozen=True, kw_only=True, tag="event", tag_fiel
 
     def read(self) -> Recorded:
         """The event itself. Raises ``UnreadableEvent``."""
-        return Recorded(self.sequence, self.time, codec.decode(self.type, self.data, self.schema), len(self.data))
+        return codec.record(self.sequence, self.time, self.type, self.data, self.schema)
 
 
 Line = RunLine | EventLine

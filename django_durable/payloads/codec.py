@@ -8,16 +8,24 @@ checks for these look at the encoded text first, so that ordinary values pay nex
 
 from __future__ import annotations
 
+import base64
 import logging
 import math
 import re
+import types
+import typing
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
+import msgspec.inspect
 
 from django_durable.exceptions import PayloadError
 from django_durable.payloads import custom, limits, unsupported, walk
-from django_durable.payloads.payload import JSON, Payload
+from django_durable.payloads.packing import JSON
+from django_durable.payloads.payload import Payload, opened
 
 logger = logging.getLogger("django_durable")
 
@@ -26,7 +34,7 @@ _ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
 def _encode_other(value: Any) -> Any:
-    """What msgspec does not know: types of the application's own, subclasses of plain types, and pydantic models."""
+    """What msgspec does not know: own types, subclasses of plain types, pydantic models and protobuf messages."""
     own = custom.of_value(value)
     if own is not None:
         return own.encode(value)
@@ -35,7 +43,14 @@ def _encode_other(value: Any) -> Any:
             return convert(value)
     if hasattr(type(value), "__pydantic_validator__"):
         return _pydantic_fields(value)
+    if _is_protobuf(type(value)):
+        return base64.b64encode(value.SerializeToString(deterministic=True)).decode()
     raise TypeError(unsupported.describe(value))
+
+
+def _is_protobuf(kind: Any) -> bool:
+    """Whether ``kind`` is a class of protobuf messages, which need no import here: they know how they are stored."""
+    return isinstance(kind, type) and hasattr(kind, "DESCRIPTOR") and hasattr(kind, "FromString")
 
 
 _PLAIN: tuple[tuple[type, Any], ...] = (
@@ -54,15 +69,38 @@ def _pydantic_fields(model: Any) -> dict[str, Any]:
 
 
 def _decode_other(kind: Any, value: Any) -> Any:
+    make = _maker_of(kind)
+    if make is None:
+        raise TypeError(unsupported.describe_type(kind))
+    return make(value)
+
+
+def _maker_of(kind: Any) -> Callable[[Any], Any] | None:
+    """What makes a value of ``kind``, which msgspec does not know, of what JSON holds; None: nothing does."""
     own = custom.of_type(kind)
     if own is not None:
-        return own.decode(value)
+        return own.decode
+    if kind is object:  # as ``Any``
+        return lambda value: value
     if hasattr(kind, "__pydantic_validator__"):
-        return kind.model_validate(value)
+        return typing.cast("Callable[[Any], Any]", kind.model_validate)
+    if _is_protobuf(kind):
+        return lambda value: kind.FromString(base64.b64decode(value, validate=True))
     if isinstance(kind, type) and issubclass(kind, str | int | float):
-        return kind(value)
-    name = getattr(kind, "__qualname__", kind)
-    raise TypeError(f"values of type {name} cannot be read back from JSON; {unsupported.SUPPORTED}")
+        return kind
+    if (typing.get_origin(kind) or kind) in _COLLECTIONS:
+        return partial(_collection, kind)
+    return None
+
+
+_COLLECTIONS: dict[Any, type] = {Iterable: list, OrderedDict: dict}
+
+
+def _collection(kind: Any, value: Any) -> Any:
+    origin, parts = typing.get_origin(kind) or kind, typing.get_args(kind)
+    plain = types.GenericAlias(_COLLECTIONS[origin], parts) if parts else _COLLECTIONS[origin]
+    made = msgspec.convert(value, plain, str_keys=True, dec_hook=_decode_other)
+    return origin(made) if origin is OrderedDict else made
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_encode_other)
@@ -104,18 +142,29 @@ def decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return found
 
 
+def unreadable(kind: Any) -> Any:
+    """The type in the annotation ``kind`` whose values could not be read back; None if all can.
+
+    Raises ``TypeError`` for an annotation that cannot work at all.
+    """
+    for _, part in walk.places(msgspec.inspect.type_info(kind)):
+        if isinstance(part, msgspec.inspect.CustomType) and _maker_of(part.cls) is None:
+            return part.cls
+    return None
+
+
 def decode(payload: Payload, kind: Any = Any, *, what: str) -> Any:
-    """The stored value, as the annotation ``kind``. Raises ``PayloadError`` if it does not fit."""
+    """The stored value, as the annotation ``kind``. Raises ``PayloadError`` if it does not fit.
+
+    A sealed one is opened: that raises ``PayloadUnreadable`` if its key or codec is missing.
+    """
     return read(decoder(kind), payload, what=what)
 
 
 def read(with_decoder: msgspec.json.Decoder[Any], payload: Payload, *, what: str) -> Any:
     """The stored value through a decoder that the caller keeps."""
     if payload.format != JSON:
-        raise PayloadError(
-            f"{what} is stored in the format {payload.format!r}, which this release does not read. "
-            f"Upgrade this process to the release that wrote it."
-        )
+        payload = opened(payload, what=what)
     try:
         return with_decoder.decode(payload.data)
     except RecursionError as error:

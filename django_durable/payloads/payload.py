@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
-JSON = "json"
+from django_durable.exceptions import PayloadUnreadable
+from django_durable.payloads import sealing
+from django_durable.payloads.packing import JSON
 
 
 class Payload(msgspec.Struct, frozen=True, array_like=True):
     """A value as it is stored, byte for byte: ``["json", <the JSON text itself>]``.
 
     Never goes through a JSON column: a database that parses JSON changes key order and numbers, and a replay
-    would see another value than the live run did.
+    would see another value than the live run did. A sealed one is ``["json+zlib", "<base64 of its bytes>"]``.
     """
 
     format: str
@@ -43,9 +45,46 @@ _decoder = msgspec.json.Decoder(Payload)
 
 def dump(payload: Payload) -> str:
     """The text under which a payload stands in a column of its own."""
-    return _encoder.encode(payload).decode()
+    return _encoder.encode(payload if sealing.state.is_plain else sealed(payload)).decode()
 
 
 def load(text: str) -> Payload:
-    """The payload of such a column."""
+    """The payload of such a column, as it stands there: ``opened`` makes it readable, and ``codec.read`` does so."""
     return _decoder.decode(text)
+
+
+def sealed(payload: Payload) -> Payload:
+    """``payload`` as the settings want it stored. One that is sealed already stays as it is."""
+    if payload.format != JSON:
+        return payload
+    format, data = sealing.current().close(bytes(payload.data))
+    return Payload(format, msgspec.Raw(data))
+
+
+def is_offloaded(payload: Payload) -> bool:
+    """Whether a codec that is configured keeps it elsewhere."""
+    return payload.format != JSON and not sealing.current().offloading.isdisjoint(payload.format.split("+"))
+
+
+def embedded(payload: Payload) -> Payload:
+    """``payload`` as it would be if nothing of it were kept elsewhere. Raises ``PayloadUnreadable``."""
+    if not is_offloaded(payload):
+        return payload
+    format, data = sealing.current().embed(payload.format, bytes(payload.data))
+    return Payload(format, msgspec.Raw(data))
+
+
+def discard(payload: Payload) -> None:
+    """Delete what is kept elsewhere of a payload that nobody refers to any more. Raises ``PayloadUnreadable``."""
+    if is_offloaded(payload):
+        sealing.current().discard(payload.format, bytes(payload.data))
+
+
+def opened(payload: Payload, *, what: str) -> Payload:
+    """``payload`` as JSON, whatever the settings are now. Raises ``PayloadUnreadable``, which ``what`` begins."""
+    if payload.format == JSON:
+        return payload
+    try:
+        return json_payload(sealing.current().open(payload.format, bytes(payload.data)))
+    except PayloadUnreadable as error:
+        raise PayloadUnreadable(f"{what} is stored {error}") from error

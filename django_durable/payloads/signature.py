@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET
 
 from django_durable.exceptions import DefinitionError
-from django_durable.payloads import codec
+from django_durable.payloads import codec, unsupported
 from django_durable.payloads.payload import Payload
 
 if sys.version_info >= (3, 14):
@@ -44,19 +44,20 @@ class _Form(NamedTuple):
 class CallSignature:
     """How the input and the result of one function are stored.
 
-    ``name`` is the definition's, for messages. ``skip`` leading parameters are not part of the input (a workflow's
-    context). Annotations are resolved on first use, when everything that they name has been imported.
+    ``name`` is the definition's, for messages, ``owner`` the same in the middle of a sentence. ``skip`` leading
+    parameters are not part of the input (a workflow's context). Annotations are resolved on first use, when everything
+    that they name has been imported.
     """
 
-    def __init__(self, function: Callable[..., Any], *, name: str, skip: int = 0) -> None:
+    def __init__(self, function: Callable[..., Any], *, name: str, skip: int = 0, owner: str = "") -> None:
         signature = signature_of(function)
         self.name = name
         self.function = function
         self.parameters = tuple(signature.parameters.values())[skip:]
         self.returns = signature.return_annotation
         self._signature = signature.replace(parameters=self.parameters)
-        self._input_of = f"The input of {name}"
-        self._result_of = f"The result of {name}"
+        self._input_of = f"The input of {owner or name}"
+        self._result_of = f"The result of {owner or name}"
         positional = [parameter for parameter in self.parameters if parameter.kind in POSITIONAL]
         self._positional = tuple(parameter.name for parameter in positional)
         self._required = sum(parameter.default is Parameter.empty for parameter in positional)
@@ -112,6 +113,18 @@ class CallSignature:
         """Resolve all annotations now. Raises ``DefinitionError`` for one that cannot work."""
         _ = self._form, self._result_decoder
 
+    def check(self) -> None:
+        """Raises ``DefinitionError`` for an annotation that cannot work, or has a type that is not read back."""
+        self.resolve()
+        for parameter in self.parameters:
+            self._check_readable(self._kind_of(parameter), f"parameter {parameter.name!r}")
+        self._check_readable(self._result_kind(), "the return value")
+
+    def _check_readable(self, kind: Any, where: str) -> None:
+        unreadable = codec.unreadable(kind)
+        if unreadable is not None:
+            raise self._unusable(where, unsupported.describe_type(unreadable))
+
     def _call_with(self, values: tuple[Any, ...]) -> Arguments:
         positional: list[Any] = []
         named: dict[str, Any] = {}
@@ -133,11 +146,7 @@ class CallSignature:
     def _form(self) -> _Form:
         fields: list[Any] = []
         for parameter in self.parameters:
-            kind = self._resolve(parameter.annotation, f"parameter {parameter.name!r}")
-            if parameter.kind is Parameter.VAR_POSITIONAL:
-                kind = types.GenericAlias(tuple, (kind, ...))
-            elif parameter.kind is Parameter.VAR_KEYWORD:
-                kind = _keywords(kind)
+            kind = self._kind_of(parameter)
             self._check(kind, f"parameter {parameter.name!r}")
             fields.append((parameter.name, kind) if _is_required(parameter) else (parameter.name, kind, UNSET))
         # No rename, no tag: the JSON object is what a person would write. Unknown names are refused on reading: code
@@ -145,12 +154,20 @@ class CallSignature:
         struct = msgspec.defstruct("Input", fields, kw_only=True, forbid_unknown_fields=True)
         return _Form(struct, codec.decoder(struct))
 
+    def _kind_of(self, parameter: Parameter) -> Any:
+        """What all arguments of ``parameter`` are together."""
+        kind = self._resolve(parameter.annotation, f"parameter {parameter.name!r}")
+        if parameter.kind is Parameter.VAR_POSITIONAL:
+            return types.GenericAlias(tuple, (kind, ...))
+        return _keywords(kind) if parameter.kind is Parameter.VAR_KEYWORD else kind
+
     @cached_property
     def _result_decoder(self) -> msgspec.json.Decoder[Any]:
+        return self._check(self._result_kind(), "the return value")
+
+    def _result_kind(self) -> Any:
         kind = self._resolve(self.returns, "the return value")
-        if kind in (typing.NoReturn, typing.Never):
-            kind = Any
-        return self._check(kind, "the return value")
+        return Any if kind in (typing.NoReturn, typing.Never) else kind
 
     def _resolve(self, annotation: Any, where: str) -> Any:
         if annotation is Parameter.empty:
@@ -168,10 +185,11 @@ class CallSignature:
     def _check(self, kind: Any, where: str) -> msgspec.json.Decoder[Any]:
         try:
             return codec.decoder(kind)
-        except TypeError as error:
-            raise DefinitionError(
-                f"{self.name}: the annotation of {where} cannot be used for stored values: {error}"
-            ) from error
+        except (TypeError, NameError) as error:  # the latter of the fields of a class
+            raise self._unusable(where, str(error)) from error
+
+    def _unusable(self, where: str, why: str) -> DefinitionError:
+        return DefinitionError(f"{self.name}: the annotation of {where} cannot be used for stored values: {why}")
 
 
 def _is_required(parameter: Parameter) -> bool:

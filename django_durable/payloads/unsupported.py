@@ -16,7 +16,7 @@ from django_durable.payloads import custom
 
 SUPPORTED = (
     "use dataclasses, dicts with text keys, lists, tuples, sets, text, numbers, bytes, datetimes, Decimal, UUID, "
-    "enums or pydantic models"
+    "enums, pydantic models or protobuf messages"
 )
 
 _STORABLE = (
@@ -46,6 +46,12 @@ def describe(value: Any) -> str:
     return f"values of type {kind.__module__}.{kind.__qualname__} are not supported; {advice}."
 
 
+def describe_type(kind: Any) -> str:
+    """One sentence, as ``describe`` of a value, for a type that no decoder knows."""
+    advice = "use the type of its primary key, and load it there" if hasattr(kind, "_meta") else SUPPORTED
+    return f"values of type {getattr(kind, '__qualname__', kind)} cannot be read back from JSON; {advice}."
+
+
 def is_unsupported(value: Any) -> bool:
     """Whether msgspec would refuse this very value, its parts aside."""
     kind = type(value)
@@ -57,4 +63,5 @@ def is_unsupported(value: Any) -> bool:
         or dataclasses.is_dataclass(kind)
         or hasattr(kind, "__attrs_attrs__")
         or hasattr(kind, "__pydantic_validator__")
+        or hasattr(kind, "DESCRIPTOR")
     )

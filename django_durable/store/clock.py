@@ -9,10 +9,13 @@ from typing import Any
 
 from django.db.models import DurationField, Expression, ExpressionWrapper, Func, Value
 from django.db.models.expressions import Combinable
+from django.db.models.functions import Cast
 
 from django_durable import moments
 from django_durable.moments import MomentField
 from django_durable.store import database
+
+_UTC_TIMESTAMP = "UTC_TIMESTAMP(6)"
 
 _still: datetime | None = None
 
@@ -30,6 +33,13 @@ class StatementTimestamp(Func):
     output_field = MomentField()
 
 
+class UtcTimestamp(Func):
+    """The same on MariaDB. Its other clocks, and Django's ``Now()``, tell the session's local time."""
+
+    template = _UTC_TIMESTAMP
+    output_field = MomentField()
+
+
 class ClockTimestamp(Func):
     """The time of evaluation, also after the statement has waited for a lock."""
 
@@ -40,10 +50,15 @@ class ClockTimestamp(Func):
 def now(*, after_locks: bool = False) -> Expression | Combinable:
     """The clock as an SQL expression. Never the transaction's start, which is old after any wait.
 
-    SQLite has no clock but this machine's own, so its reading is a value of microsecond precision.
+    SQLite has no clock but this machine's own, so its reading is a value of microsecond precision. MariaDB has none
+    ``after_locks``: only in a statement that follows the one that has taken them.
     """
-    if _still is not None or not database.is_postgres():
+    if _still is not None and database.is_mariadb():
+        return Cast(value(_still), MomentField())  # which would be text where it is selected
+    if _still is not None or database.has_no_clock():
         return value(_still or datetime.now(UTC))
+    if database.is_mariadb():
+        return UtcTimestamp()
     return ClockTimestamp() if after_locks else StatementTimestamp()
 
 
@@ -54,16 +69,23 @@ def plus(moment: Any, delay: timedelta) -> Expression | Combinable:
     return ExpressionWrapper(moment + Value(delay, output_field=DurationField()), output_field=MomentField())
 
 
-def value(moment: datetime) -> Value:
+def value(moment: datetime | None) -> Value:
     """``moment`` as an SQL expression."""
     return Value(moment, output_field=MomentField())
 
 
-def sql() -> tuple[str, list[Any]]:
-    """The clock for handwritten SQL: a fragment and its parameters."""
-    if not database.is_postgres():
+def sql(*, indexed: bool = False) -> tuple[str, list[Any]]:
+    """The clock for handwritten SQL: a fragment and its parameters.
+
+    ``indexed``: to be compared with an indexed column, so it stands still while the statement lasts.
+    """
+    if database.has_no_clock() or (_still is not None and database.is_mariadb()):
         return "%s", [adapt(_still or datetime.now(UTC))]
-    return ("%s::timestamptz", [_still]) if _still is not None else ("CLOCK_TIMESTAMP()", [])
+    if database.is_mariadb():
+        return _UTC_TIMESTAMP, []
+    if _still is not None:
+        return "%s::timestamptz", [_still]
+    return ("STATEMENT_TIMESTAMP()" if indexed else "CLOCK_TIMESTAMP()"), []
 
 
 def adapt(moment: datetime | None) -> Any:
@@ -80,10 +102,10 @@ def as_moment(value: datetime | str) -> datetime:
 
 def read() -> datetime:
     """Ask the database for the time."""
-    if _still is not None or not database.is_postgres():
+    if _still is not None or database.has_no_clock():
         return _still or datetime.now(UTC)
     with database.cursor() as cursor:
-        cursor.execute("SELECT CLOCK_TIMESTAMP()")
+        cursor.execute(f"SELECT {_UTC_TIMESTAMP if database.is_mariadb() else 'CLOCK_TIMESTAMP()'}")
         return as_moment(cursor.fetchone()[0])
 
 

@@ -5,22 +5,25 @@ from __future__ import annotations
 import copy
 import threading
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, nullcontext
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 
 from django_durable import conf
+from django_durable.store import mariadb
 
 LOCK_TIMEOUT = 0.2  # seconds; how long a statement of the engine waits for a lock that somebody else holds
 
 _sqlite_writer = threading.RLock()
 _losses = 0
+_ours: weakref.WeakSet[BaseDatabaseWrapper] = weakref.WeakSet()  # connections that no code of the project uses
 
 
 def alias() -> str:
@@ -34,6 +37,15 @@ def connection() -> BaseDatabaseWrapper:
 
 def is_postgres() -> bool:
     return connection().vendor == "postgresql"
+
+
+def is_mariadb() -> bool:
+    return connection().vendor == "mysql"
+
+
+def has_no_clock() -> bool:
+    """Whether the database knows no time but this process's: SQLite is a part of it."""
+    return connection().vendor == "sqlite"
 
 
 def cursor() -> CursorWrapper:
@@ -52,6 +64,9 @@ def writing(*, durable: bool = False) -> Iterator[None]:
     if own.vendor == "sqlite" and not own.in_atomic_block:
         with _sqlite_writer, transaction.atomic(using=own.alias, durable=durable):
             yield
+    elif own.vendor == "mysql":
+        with own.execute_wrapper(mariadb.by_key), transaction.atomic(using=own.alias, durable=durable):
+            yield
     else:
         with transaction.atomic(using=own.alias, durable=durable):
             yield
@@ -60,9 +75,35 @@ def writing(*, durable: bool = False) -> Iterator[None]:
 @contextmanager
 def sweeping() -> Iterator[None]:
     """A short transaction of ours that locks rows outside the fence: the server ends it if this process stops in it."""
-    with writing():
+    with limiting(), writing():
         if is_postgres():
             select(f"SELECT {LIMITS}", limits())
+        yield
+
+
+@contextmanager
+def limiting() -> Iterator[None]:
+    """Around a transaction of ours, where its limits belong to the session: elsewhere it sets them itself."""
+    own = connection()
+    if not is_mariadb() or in_tests_transaction():
+        yield
+    elif own in _ours:
+        mariadb.limit_for_good(own, mariadb.limits(LOCK_TIMEOUT, _longest()))
+        yield
+    else:
+        with mariadb.limited(own, mariadb.limits(LOCK_TIMEOUT, _longest())):
+            yield
+
+
+@contextmanager
+def writing_guarded() -> Iterator[None]:
+    """A transaction of the project's own code, which may take its time: standing still, it is ended by the server."""
+    has_session = is_mariadb() and not in_tests_transaction()
+    limit = mariadb.limited(connection(), mariadb.idle_limits(_longest())) if has_session else nullcontext()
+    with limit, writing(durable=True):
+        if is_postgres():
+            *_, longest = limits()
+            select("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [longest])
         yield
 
 
@@ -79,20 +120,27 @@ def limits() -> list[str]:
     """
     if in_tests_transaction():
         return ["0", "0", "0"]
-    longest = f"{max(1, int(conf.current().LEASE_SECONDS * 1000 / 3))}ms"
+    longest = f"{max(1, int(_longest() * 1000))}ms"
     return [f"{int(LOCK_TIMEOUT * 1000)}ms", longest, longest]
+
+
+def _longest() -> float:
+    """Seconds that a transaction of ours may take, and that it may stand still."""
+    return conf.current().LEASE_SECONDS / 3
 
 
 # A test's own transaction, which is never committed: whoever works inside it takes it for none
 
-_adopted: tuple[BaseDatabaseWrapper, int] | None = None
+_adopted: list[tuple[BaseDatabaseWrapper, int]] = []
 
 
 @contextmanager
 def adopting() -> Iterator[None]:
-    """Inside the block the transaction that is open on this connection now, a test's, counts as none."""
+    """Inside the block the transactions that are open in this thread now, a test's, count as none."""
     global _adopted
-    before, _adopted = _adopted, (connection(), len(connection().atomic_blocks))
+    connection()  # so that it is among those that there are
+    before = _adopted
+    _adopted = [(one, len(one.atomic_blocks)) for one in connections.all(initialized_only=True)]
     try:
         yield
     finally:
@@ -105,6 +153,20 @@ def in_transaction() -> bool:
     return len(own.atomic_blocks) > _adopted_blocks(own)
 
 
+def foreign_transactions() -> list[str]:
+    """The aliases of other databases on which a transaction of the caller's is open here."""
+    if len(connections.settings) < 2:
+        return []
+    others = [one for one in connections.all(initialized_only=True) if one.alias != alias()]
+    return [one.alias for one in others if len(one.atomic_blocks) > _tests_blocks(one)]
+
+
+def _tests_blocks(one: BaseDatabaseWrapper) -> int:
+    """How many of the open atomic blocks are a test's, in an environment or in Django's ``TestCase`` alone."""
+    blocks: list[Any] = one.atomic_blocks
+    return max(_adopted_blocks(one), len([block for block in blocks if block._from_testcase]))
+
+
 def in_tests_transaction() -> bool:
     """Whether everything here happens inside a test's transaction."""
     return _adopted_blocks(connection()) > 0
@@ -112,10 +174,10 @@ def in_tests_transaction() -> bool:
 
 def _adopted_blocks(own: BaseDatabaseWrapper) -> int:
     """How many of the open atomic blocks are a test's: those that were there, and those of Django's ``TestCase``."""
-    if _adopted is None:
+    if not _adopted:
         return 0
     blocks: list[Any] = own.atomic_blocks
-    count = min(_adopted[1], len(blocks)) if own is _adopted[0] else 0
+    count = min(next((adopted for one, adopted in _adopted if one is own), 0), len(blocks))
     while count < len(blocks) and blocks[count]._from_testcase:
         count += 1
     return count
@@ -131,14 +193,86 @@ def on_commit(function: Callable[[], object]) -> None:
 
 
 def key_share(rows: QuerySet[Any], *, skip_locked: bool = False) -> list[tuple[Any, ...]]:
-    """Read ``rows`` (a ``values_list`` queryset) under the weakest row lock, which only an end conflicts with.
+    """Read ``rows`` (a ``values_list`` queryset) under the weakest row lock there is.
 
-    On databases without it: SQLite needs none (its transactions write one at a time).
+    On PostgreSQL only an end conflicts with it, on MariaDB every change of the row; SQLite needs none, because its
+    transactions write one at a time.
     """
     sql, params = rows.query.sql_with_params()
+    return select(f"{sql} {share_lock(skip_locked=skip_locked)}", params)
+
+
+def share_lock(*, skip_locked: bool = False) -> str:
+    """The clause of handwritten SQL that takes the weakest row lock there is."""
+    vendor = connection().vendor
+    clause = {"postgresql": "FOR KEY SHARE", "mysql": "LOCK IN SHARE MODE"}.get(vendor, "")
+    return f"{clause} SKIP LOCKED" if clause and skip_locked else clause
+
+
+def settled_lock() -> str:
+    """The clause of handwritten SQL that reads no row before the transaction that has written it has ended.
+
+    MariaDB cannot be asked what became of a transaction; but whoever reads like this waits for one that has lost its
+    connection, or is refused with a conflict. Elsewhere the transaction has been asked for.
+    """
+    return "LOCK IN SHARE MODE" if is_mariadb() else ""
+
+
+def change_lock(*, against_senders: bool = True) -> str:
+    """The clause of handwritten SQL that locks rows to change them, without waiting for anybody.
+
+    ``against_senders`` False: beside who has locked them by ``key_share``, where the database can tell the two.
+    """
+    if is_mariadb():
+        return "FOR UPDATE SKIP LOCKED"
     if is_postgres():
-        sql += " FOR KEY SHARE SKIP LOCKED" if skip_locked else " FOR KEY SHARE"
-    return select(sql, params)
+        return "FOR UPDATE SKIP LOCKED" if against_senders else "FOR NO KEY UPDATE SKIP LOCKED"
+    return ""
+
+
+_Rows = TypeVar("_Rows", bound=QuerySet[Any])
+
+
+def to_change(rows: _Rows, *, skip_locked: bool = True) -> _Rows:
+    """Lock ``rows`` for a change, beside who has locked them by ``key_share`` where the database can tell the two."""
+    return rows.select_for_update(skip_locked=skip_locked, no_key=is_postgres())
+
+
+def exactly(rows: _Rows) -> _Rows:
+    """The same rows by their keys, for a change of them: MariaDB locks whatever it reads on its way to others."""
+    if not is_mariadb():
+        return rows
+    # A new queryset: the conditions might choose the way otherwise.
+    keys: list[Any] = list(rows.values_list("pk", flat=True))
+    found: _Rows = rows.model._default_manager.using(alias()).filter(pk__in=keys)
+    return found
+
+
+def delete(model: type[Model], keys: Collection[Any]) -> None:
+    """Delete rows by their keys, without a look at any others."""
+    if not keys:
+        return
+    if is_mariadb():
+        mariadb.delete(connection(), model, list(keys))
+    else:
+        model._default_manager.using(alias()).filter(pk__in=keys)._raw_delete(alias())
+
+
+def has_row_locks() -> bool:
+    """Whether transactions lock single rows. SQLite's lock the whole database."""
+    return bool(connection().features.has_select_for_update)
+
+
+def unless_there(insert: str) -> str:
+    """Handwritten ``insert`` that leaves out rows whose key is taken. It waits for who is about to take one."""
+    if is_mariadb():
+        return insert.replace("INSERT", "INSERT IGNORE", 1)
+    return f"{insert} ON CONFLICT DO NOTHING"
+
+
+def conflict_target(*fields: str) -> list[str] | None:
+    """The ``unique_fields`` of a ``bulk_create`` with ``update_conflicts``, which MariaDB cannot be told."""
+    return list(fields) if connection().features.supports_update_conflicts_with_target else None
 
 
 def key_of(value: UUID) -> Any:
@@ -164,9 +298,12 @@ def keys(ids: Collection[UUID]) -> tuple[str, list[Any]]:
     return ", ".join(["%s"] * len(ids)), [key_of(one) for one in sorted(ids)]
 
 
-def own_connection() -> BaseDatabaseWrapper:
-    """Give this thread a connection outside any pool and make it the thread's connection to our database."""
-    name = alias()
+def own_connection(name: str | None = None) -> BaseDatabaseWrapper:
+    """Give this thread a connection outside any pool and make it the thread's connection to our database.
+
+    ``name``: the alias under which our database is reached, if that is not the usual one.
+    """
+    name = name or alias()
     configured = connections[name]
     settings = copy.deepcopy(configured.settings_dict)
     settings["OPTIONS"].pop("pool", None)
@@ -174,6 +311,7 @@ def own_connection() -> BaseDatabaseWrapper:
     fresh = type(configured)(settings, name)
     configured.close()
     connections[name] = fresh
+    _ours.add(fresh)
     return fresh
 
 
@@ -194,6 +332,8 @@ def is_outage(error: BaseException) -> bool:
     if not isinstance(error, DatabaseError | InterfaceError):
         return False
     state = sqlstate(error)
+    if is_mariadb():
+        return not mariadb.is_property(error)
     if state is None:
         return isinstance(error, OperationalError | InterfaceError)
     return state[:2] not in {"22", "23", "54"}
@@ -203,6 +343,8 @@ def is_conflict(error: BaseException) -> bool:
     """Whether the same work may simply be tried again: a lock not had, a deadlock, a serialisation failure."""
     if sqlstate(error) in {"55P03", "40001", "40P01"}:
         return True
+    if is_mariadb():
+        return mariadb.is_conflict(error)
     return isinstance(error, OperationalError) and "locked" in str(error)
 
 
@@ -210,6 +352,13 @@ def sqlstate(error: BaseException) -> str | None:
     """The five-character code of a database error, where the driver gives one."""
     state = getattr(error.__cause__, "sqlstate", None)
     return state if isinstance(state, str) else None
+
+
+def release() -> None:
+    """Give this thread's connection back before a wait; the next use opens one, or takes one from the pool."""
+    own = connection()
+    if not own.in_atomic_block:
+        own.close()
 
 
 def is_usable() -> bool:

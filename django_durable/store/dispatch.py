@@ -1,4 +1,4 @@
-"""Who works on which open chain: claim, release, make due, hold."""
+"""Who works on which open chain: who may lock it, release, make due, hold. How one is claimed is in ``claims``."""
 
 from __future__ import annotations
 
@@ -8,49 +8,18 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
-from django.db.models import Case, F, OuterRef, Q, Subquery, When
-from django.db.models.functions import Coalesce
+from django.db.models import Case, F, Q, When
 
-from django_durable.models import Dispatch, WorkflowRun
+from django_durable.models import Dispatch
 from django_durable.querysets import DispatchQuerySet
-from django_durable.store import clock, database, levels
+from django_durable.store import clock, database, gates
 
 DELAYED = "delayed"  # hold of a run that has not begun: messages do not wake it
 BLOCKED = "blocked"  # hold of a run that waits for other code
 PAUSED = "paused"  # hold of a run that rests until somebody lets it go on
 HOLDS = (DELAYED, BLOCKED, PAUSED)
-SUSPECT_AFTER = 2  # recoveries without progress after which a run is claimed alone
-PARK_AFTER = 5  # recoveries without progress after which a run is parked
 NO_WORKER_PAUSE = timedelta(seconds=30)  # before a run is looked at again whose code no live worker has
 SWEPT = 5_000  # chains that a sweep changes in one transaction
-
-
-class Claimed(NamedTuple):
-    """A chain that is ours now, under ``epoch``.
-
-    ``claimed_at`` tells claims of the same epoch apart: a server that crashed may have forgotten the one before, and
-    made it again for somebody else. ``after`` is the moment of the claim before this one. ``expired``: the deadline
-    had passed when the chain was claimed. ``retry``: the policy by which the run is tried again if it fails.
-    """
-
-    chain_id: UUID
-    run_id: UUID
-    epoch: int
-    definition: str
-    queue: str
-    hold: str | None
-    recoveries: int
-    workflow_id: str
-    claimed_at: datetime
-    after: datetime | None
-    deadline: datetime | None
-    retry: str | None
-    expired: bool
-
-    def follows(self, earlier: Claimed) -> bool:
-        """Whether nobody has had the chain between that claim and this one."""
-        same = (self.chain_id, self.run_id, self.epoch - 1, self.after)
-        return same == (earlier.chain_id, earlier.run_id, earlier.epoch, earlier.claimed_at)
 
 
 class Release(NamedTuple):
@@ -89,14 +58,14 @@ def locked_for_end(
     Chains that somebody else has locked are left out: nobody waits here. ``against_senders`` False: for the end of a
     run that another one follows, to which messages go as well.
     """
+    if gates.are_used() and against_senders and chain_ids:
+        chain_ids = gates.shut(chain_ids)
     if not chain_ids:
         return {}
     places, params = database.keys(chain_ids)
-    strength = "FOR UPDATE" if against_senders else "FOR NO KEY UPDATE"
-    lock = f"{strength} SKIP LOCKED" if database.is_postgres() else ""
     found = database.select(
         f"SELECT chain_id, run_id, owner, epoch FROM {Dispatch._meta.db_table} "
-        f"WHERE chain_id IN ({places}) ORDER BY chain_id {lock}",
+        f"WHERE chain_id IN ({places}) ORDER BY chain_id " + database.change_lock(against_senders=against_senders),
         params,
     )
     return {database.as_uuid(chain): (database.as_uuid(run), owner, epoch) for chain, run, owner, epoch in found}
@@ -104,100 +73,32 @@ def locked_for_end(
 
 def shared(chain_ids: Collection[UUID]) -> dict[UUID, tuple[int | None, int]]:
     """Lock chains against their end only, skipping those that are ending: (owner, epoch) by chain."""
-    found = database.key_share(
-        rows().filter(pk__in=chain_ids).order_by("pk").values_list("pk", "owner", "epoch"), skip_locked=True
-    )
+    if not chain_ids:
+        return {}
+    wanted = rows().filter(pk__in=chain_ids).order_by("pk").values_list("pk", "owner", "epoch")
+    if gates.are_used():
+        held = gates.held_open(chain_ids, skip_locked=True)
+        return {chain: (owner, epoch) for chain, owner, epoch in wanted if chain in held}
+    found = database.key_share(wanted, skip_locked=True)
     return {database.as_uuid(chain): (owner, epoch) for chain, owner, epoch in found}
 
 
-def due(queue: str, priority: int) -> DispatchQuerySet:
-    """The hot query: due chains of one queue and priority, the longest due first."""
-    return rows().unowned().filter(queue=queue, priority=priority, wakeup_at__lte=clock.now()).order_by("wakeup_at")
+def reach(chain_id: UUID, *, impatient: bool) -> bool:
+    """Lock a chain against its end only, waiting for who is just ending it. False: it has ended, or is about to.
 
-
-def claim(
-    worker: int, level: levels.Level, *, definitions: Collection[str], limit: int, suspects: bool = False
-) -> list[Claimed]:
-    """Make up to ``limit`` due chains of one level ours, the longest due first.
-
-    ``hold`` is not looked at: due is due. ``suspects`` asks for those that were recovered without progress instead.
+    A closing chain is locked by the ``impatient`` only: that would be what keeps it from ending.
     """
-    recoveries = Q(recoveries__gte=SUSPECT_AFTER) if suspects else Q(recoveries__lt=SUSPECT_AFTER)
-    found = (
-        due(level.queue, level.priority)
-        .filter(recoveries, definition__in=definitions)
-        .select_for_update(skip_locked=True, no_key=True)
-    )
-    claimed = _claim_at_once(worker, found, limit) if database.is_postgres() else _claim_each(worker, found, limit)
-    return [_claimed(row) for row in claimed]
-
-
-def _claimed(row: Sequence[Any]) -> Claimed:
-    """A claim from its row as the driver gives it."""
-    values: list[Any] = [clock.as_moment(value) if isinstance(value, datetime) else value for value in row[2:]]
-    return Claimed(database.as_uuid(row[0]), database.as_uuid(row[1]), *values)
-
-
-_CLAIM = f"""
-WITH due AS MATERIALIZED ({{due}})
-UPDATE {Dispatch._meta.db_table} AS chain
-SET owner = %s, epoch = chain.epoch + 1, claimed_at = {{now}}, started_at = COALESCE(chain.started_at, {{now}})
-FROM due JOIN {WorkflowRun._meta.db_table} AS run ON run.id = due.run_id
-WHERE chain.chain_id = due.chain_id
-RETURNING chain.chain_id, chain.run_id, chain.epoch, definition, chain.queue, hold, recoveries, run.workflow_id,
-    chain.claimed_at, due.claimed_at, chain.deadline, run.retry,
-    COALESCE(chain.deadline <= {{now}}, false)
-"""
-
-
-def _claim_at_once(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[Any, ...]]:
-    sql, params = found.values("chain_id", "run_id", "claimed_at")[:limit].query.sql_with_params()
-    now, now_params = clock.sql()
-    with database.cursor() as cursor:
-        cursor.execute(_CLAIM.format(due=sql, now=now), [*params, worker, *now_params * 3])
-        claimed: list[tuple[Any, ...]] = cursor.fetchall()
-        return claimed
-
-
-def _claim_each(worker: int, found: DispatchQuerySet, limit: int) -> list[tuple[Any, ...]]:
-    run = WorkflowRun.objects.filter(pk=OuterRef("run_id"))
-    claimed = list(
-        found.annotate(name=Subquery(run.values("workflow_id")), policy=Subquery(run.values("retry"))).values_list(
-            "pk",
-            "run_id",
-            F("epoch") + 1,
-            "definition",
-            "queue",
-            "hold",
-            "recoveries",
-            "name",
-            "claimed_at",
-            "deadline",
-            "policy",
-        )[:limit]
-    )
-    now = clock.read()
-    rows().filter(pk__in=[row[0] for row in claimed]).update(
-        owner=worker,
-        epoch=F("epoch") + 1,
-        claimed_at=now,
-        started_at=Coalesce("started_at", clock.value(now)),
-    )
-    return [
-        (*row, now, after, deadline, retry, deadline is not None and deadline <= now)
-        for *row, after, deadline, retry in claimed
-    ]
-
-
-def has_suspects(level: levels.Level) -> bool:
-    """Whether a due chain of this level is one that must be claimed alone."""
-    return due(level.queue, level.priority).filter(recoveries__gte=SUSPECT_AFTER).exists()
+    wanted = rows().filter(pk=chain_id) if impatient else rows().filter(pk=chain_id, closing=False)
+    if gates.are_used():
+        return wanted.exists() and bool(gates.held_open([chain_id]))
+    return bool(database.key_share(wanted.values_list("pk")))
 
 
 def release(worker: int, releases: Sequence[Release]) -> set[UUID]:
     """Give chains back; returns those that were. Conditional on still having them under the same claim.
 
-    A chain whose row somebody has locked, to end it for example, is left for later: nobody waits here.
+    A chain whose row somebody has locked, to end it for example, is left for later: nobody waits here. One that was
+    paused without its owner having heard of it is due at once, so that the next owner notes the pause.
     """
     return _release_at_once(worker, releases) if database.is_postgres() else _release_each(worker, releases)
 
@@ -211,7 +112,7 @@ had AS MATERIALIZED (
     WHERE chain.owner = %s AND chain.epoch = wanted.epoch
     ORDER BY chain.chain_id FOR NO KEY UPDATE OF chain SKIP LOCKED)
 UPDATE {Dispatch._meta.db_table} AS chain
-SET owner = NULL, wakeup_at = wanted.wakeup_at, closing = false,
+SET owner = NULL, wakeup_at = CASE WHEN chain.hold = '{PAUSED}' THEN {{now}} ELSE wanted.wakeup_at END, closing = false,
     recoveries = CASE WHEN wanted.progressed THEN 0 ELSE chain.recoveries END
 FROM wanted JOIN had USING (chain_id) WHERE chain.chain_id = wanted.chain_id
 RETURNING chain.chain_id
@@ -220,15 +121,20 @@ RETURNING chain.chain_id
 
 def _release_at_once(worker: int, releases: Sequence[Release]) -> set[UUID]:
     records = msgspec.json.encode([one._asdict() for one in releases]).decode()
-    return {row[0] for row in database.select(_RELEASE, [records, worker])}
+    now, params = clock.sql()
+    return {row[0] for row in database.select(_RELEASE.format(now=now), [records, worker, *params])}
 
 
 def _release_each(worker: int, releases: Sequence[Release]) -> set[UUID]:
+    had = locked_for_end([one.chain_id for one in releases], against_senders=False)
     given = set()
     for one in releases:
+        if one.chain_id not in had:
+            continue
         mine = rows().filter(pk=one.chain_id, owner=worker, epoch=one.epoch)
         fields = {"recoveries": 0} if one.progressed else {}
-        if mine.update(owner=None, wakeup_at=one.wakeup_at, closing=False, **fields):
+        wakeup: Any = Case(When(hold=PAUSED, then=clock.now()), default=clock.value(one.wakeup_at))
+        if mine.update(owner=None, wakeup_at=wakeup, closing=False, **fields):
             given.add(one.chain_id)
     return given
 
@@ -257,6 +163,8 @@ def make_due(chain_ids: Collection[UUID], *, holds: Collection[str] = ()) -> int
         return 0
     if database.is_postgres():
         return _make_due_at_once(chain_ids, holds)
+    if database.is_mariadb():
+        return _make_due_by_join(chain_ids, holds)
     asleep = rows().filter(Q(hold__isnull=True) | Q(hold__in=holds), pk__in=chain_ids, owner__isnull=True)
     asleep = asleep.filter(Q(wakeup_at__isnull=True) | Q(wakeup_at__gt=clock.now()))
     return asleep.update(wakeup_at=clock.now())
@@ -273,6 +181,24 @@ def _make_due_at_once(chain_ids: Collection[UUID], holds: Collection[str]) -> in
             f"WHERE chain_id IN ({places}) AND owner IS NULL AND (hold IS NULL OR hold = ANY(%s)) "
             f"AND (wakeup_at IS NULL OR wakeup_at > {now}) FOR NO KEY UPDATE SKIP LOCKED)",
             [*now_params, *params, list(holds), *now_params],
+        )
+        return int(cursor.rowcount)
+
+
+def _make_due_by_join(chain_ids: Collection[UUID], holds: Collection[str]) -> int:
+    """The same for MariaDB, whose updates know no SKIP LOCKED: what is joined is found, and locked, beforehand."""
+    table = Dispatch._meta.db_table
+    places, params = database.keys(chain_ids)
+    now, now_params = clock.sql()
+    held = ", ".join(["%s"] * len(holds))
+    free = f"(hold IS NULL OR hold IN ({held}))" if holds else "hold IS NULL"
+    with database.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE (SELECT chain_id FROM {table} WHERE chain_id IN ({places}) AND owner IS NULL "
+            f"AND {free} AND (wakeup_at IS NULL OR wakeup_at > {now}) FOR UPDATE SKIP LOCKED) AS asleep "
+            f"STRAIGHT_JOIN {table} AS chain FORCE INDEX (PRIMARY) ON chain.chain_id = asleep.chain_id "
+            f"SET chain.wakeup_at = {now}",
+            [*params, *holds, *now_params, *now_params],
         )
         return int(cursor.rowcount)
 
@@ -304,20 +230,31 @@ def park(worker: int, chain_id: UUID, *, blocked_by: str, delay: timedelta, reco
     return bool(parked)
 
 
-def is_delayed(chain_id: UUID) -> bool:
-    """Whether this chain's run is still to begin, and nobody is about to begin it."""
-    return rows().filter(pk=chain_id, hold=DELAYED, owner__isnull=True).exists()
+def late(limit: int = 500) -> list[UUID]:
+    """Chains that nobody has and whose deadline has passed, whatever keeps them from being claimed."""
+    passed = rows().filter(owner__isnull=True, deadline__lte=clock.now()).order_by("deadline")
+    return list(passed.values_list("pk", flat=True)[:limit])
 
 
-def delayed(chain_ids: Collection[UUID]) -> set[UUID]:
-    """Which of these chains have a run that is still to begin, and that nobody is about to begin."""
-    return set(rows().filter(pk__in=chain_ids, hold=DELAYED, owner__isnull=True).values_list("pk", flat=True))
+def admit_begun(queue: str) -> int:
+    """Count the chains of this queue that have begun as let in. Waits for nobody: who is missed is let in later."""
+    begun = rows().filter(queue=queue, epoch__gt=0, admitted=False).values_list("pk", flat=True)
+    count = 0
+    while found := _unlocked(begun):
+        count += rows().filter(pk__in=found).update(admitted=True)
+    return count
 
 
 def begin(worker: int, chain_ids: Collection[UUID]) -> None:
     """Take the hold off chains whose run has begun after its delay."""
     if chain_ids:
         rows().filter(pk__in=chain_ids, owner=worker, hold=DELAYED).update(hold=None)
+
+
+def acquit(worker: int, chain_ids: Collection[UUID]) -> None:
+    """Forget the recoveries of chains that have made progress which no event tells of."""
+    if chain_ids:
+        rows().filter(pk__in=chain_ids, owner=worker).update(recoveries=0)
 
 
 def unblock(worker: int, chain_id: UUID) -> bool:
@@ -349,4 +286,4 @@ def offer_blocked(definition: str, known: Collection[str]) -> int:
 
 def _unlocked(wanted: Any) -> list[Any]:
     """One batch of these rows, locked; those that somebody else has locked are left for the next sweep."""
-    return list(wanted.select_for_update(skip_locked=True, no_key=True)[:SWEPT])
+    return list(database.to_change(wanted)[:SWEPT])

@@ -9,7 +9,8 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from django.db import DataError
+import msgspec
+from django.db import DatabaseError, DataError
 
 from django_durable.history import messages
 from django_durable.history.failures import Failure
@@ -17,6 +18,7 @@ from django_durable.store import (
     attributes,
     children,
     database,
+    debounces,
     dispatch,
     history,
     inbox,
@@ -25,6 +27,7 @@ from django_durable.store import (
     runs,
     sends,
     starts,
+    status_cache,
     tasks,
     updates,
 )
@@ -39,8 +42,7 @@ class Verdict(Enum):
     GONE = "gone"  # not ours any more: drop it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunWrite:
+class RunWrite(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that one run wants written at once."""
 
     chain_id: UUID
@@ -56,12 +58,13 @@ class RunWrite:
     replies: tuple[updates.Reply, ...] = ()
     lingering: tuple[str | None] | None = None  # what is to be noted, if that has changed
     ending: runs.Ending | None = None
-    attributes: Mapping[str, Any] = field(default_factory=dict)  # that have changed; None: removed
+    attributes: Mapping[str, Any] = {}  # that have changed; None: removed
     progress: str | None = None  # the latest, if there is a new one
     reopens: bool = False  # it had asked senders to step back, and goes on after all
     children: tuple[starts.NewRun, ...] = ()
     sends: tuple[sends.Send, ...] = ()
     begins: bool = False  # after its delay: messages may wake it from now on
+    acquits: bool = False  # it has come on without an event, so it is not what its earlier workers died of
 
     @property
     def locks_end(self) -> bool:
@@ -90,6 +93,7 @@ class Result:
     told: set[UUID] = field(default_factory=set)  # chains that have got messages
     asked_to_end: set[UUID] = field(default_factory=set)  # some of those
     started: set[str] = field(default_factory=set)  # queues of new children
+    spilled: set[str] = field(default_factory=set)  # queues of new tasks that wait for a worker
 
 
 def flush(worker: int, writes: Sequence[RunWrite], *, cautious: bool = False, note: Result | None = None) -> Result:
@@ -243,19 +247,24 @@ def _write(worker: int, writes: list[RunWrite], deliveries: list[sends.Delivery]
             stopped = tasks.ask_to_stop(write.chain_id, write.stops)
             inbox.insert([(write.chain_id, messages.stopped(key)) for key in stopped])
             result.told |= {write.chain_id} if stopped else set()
-    tasks.insert([task for write in writes for task in write.spilled if not write.ending])
+    spilled = [task for write in writes for task in write.spilled if not write.ending]
+    tasks.insert(spilled)
+    result.spilled |= {task.queue for task in spilled if not (task.worker or task.external or task.delay)}
     updates.answer([reply for write in writes for reply in write.replies])
     runs.note_lingering([(write.run_id, *write.lingering) for write in writes if write.lingering and not write.ending])
     _start_children(writes, result)
     result.told |= sends.write(deliveries)
     result.asked_to_end |= sends.asked_to_end(deliveries)
     attributes.write([(write.run_id, write.attributes) for write in writes if write.attributes])
+    status_cache.changed([write.run_id for write in writes if write.attributes])
     runs.note_progress([(write.run_id, write.progress) for write in writes if write.progress is not None])
     result.told |= runs.close([write.ending for write in writes if write.ending])
     reopened = [write for write in writes if write.reopens and not write.ending]
     if reopened:
         dispatch.set_closing([write.chain_id for write in reopened], worker, closing=False)
     dispatch.begin(worker, [write.chain_id for write in writes if write.begins and not write.ending])
+    debounces.leave([write.run_id for write in writes if write.begins])
+    dispatch.acquit(worker, [write.chain_id for write in writes if write.acquits and not write.ending])
 
 
 def _written(writes: Sequence[RunWrite], result: Result) -> list[RunWrite]:
@@ -273,7 +282,13 @@ def was_committed(transaction: str, writes: Sequence[RunWrite]) -> bool:
             raise StillInProgress
         if status == "aborted":
             return False
-    return _stands(writes)
+    try:
+        with database.limiting():
+            return _stands(writes)
+    except DatabaseError as error:
+        if database.is_conflict(error):
+            raise StillInProgress from error
+        raise
 
 
 def _stands(writes: Sequence[RunWrite]) -> bool:
@@ -286,7 +301,7 @@ def _stands(writes: Sequence[RunWrite]) -> bool:
         if write.events:
             return history.holds(write.events[-1])
     spilled = {(write.chain_id, task.key) for write in writes for task in write.spilled}
-    return bool(spilled) and bool(tasks.existing(spilled) or inbox.answered(spilled))
+    return bool(spilled) and bool(tasks.existing(spilled, settled=True) or inbox.answered(spilled))
 
 
 def is_in_progress(transaction: str) -> bool:

@@ -10,12 +10,13 @@ from uuid import UUID
 import msgspec
 from django.db.models import Case, F, Value, When
 
+from django_durable.definitions.subject import Subject
 from django_durable.definitions.workflow import key_of
 from django_durable.history import events
 from django_durable.history.status import Status
 from django_durable.models import Dispatch, RunAttribute, WorkflowRun
 from django_durable.payloads import payload
-from django_durable.store import clock, database, dispatch, history
+from django_durable.store import clock, database, dispatch, gates, history, status_cache, taken
 
 
 class Following(NamedTuple):
@@ -44,27 +45,47 @@ def insert(follow: Sequence[Following], ended: dict[UUID, WorkflowRun]) -> None:
     WorkflowRun.objects.using(using).bulk_create([_next(one, ended[one.ended], now) for one in follow])
     _begin(follow, now)
     _carry_attributes({one.ended: one.run_id for one in follow})
+    status_cache.changed([one.run_id for one in follow])
     _dispatch([_place(one, ended[one.ended], now) for one in follow])
 
 
 def reopen(one: Following, ended: WorkflowRun) -> bool:
     """Write a run that goes on with a chain which has ended, in the caller's transaction.
 
-    False: its workflow id, or the chain, belongs to an open run.
+    False: its workflow id, its subject, its singleton key, or the chain, belongs to an open run.
     """
     now = clock.read()
     ended = _with_new_deadline(ended, now)
-    row = _next(one, ended, now)
-    WorkflowRun.objects.using(database.alias()).bulk_create([row], ignore_conflicts=True)
+    if one.started.one_per_subject:
+        ended.open_subject = subject_of(ended).key
+    if one.started.singleton_key is not None:
+        ended.open_singleton = key_of(ended.name, one.started.singleton_key)
+    free = taken.apart_from_taken([_next(one, ended, now)])
+    WorkflowRun.objects.using(database.alias()).bulk_create(free, ignore_conflicts=True)
     if not WorkflowRun.objects.using(database.alias()).filter(pk=one.run_id).exists():
         return False
     _begin([one], now)
     _carry_attributes({one.ended: one.run_id})
+    status_cache.changed([one.run_id])
     place = _place(one, ended, now)
     definition = key_of(ended.name, ended.version)
-    chain = Dispatch(queue=ended.queue, priority=ended.priority, definition=definition, **place._asdict())
+    chain = Dispatch(
+        queue=ended.queue,
+        priority=ended.priority,
+        partition_key=ended.partition_key,
+        definition=definition,
+        **place._asdict(),
+    )
     dispatch.rows().bulk_create([chain], ignore_conflicts=True)
-    return dispatch.rows().filter(pk=one.chain_id, run_id=one.run_id).exists()
+    if not dispatch.rows().filter(pk=one.chain_id, run_id=one.run_id).exists():
+        return False
+    gates.put_up([one.chain_id])
+    return True
+
+
+def subject_of(run: WorkflowRun) -> Subject:
+    """The row that a run is about; only for a run that has one."""
+    return Subject(type=run.subject_type or "", id=run.subject_id or "")
 
 
 def _with_new_deadline(ended: WorkflowRun, now: datetime) -> WorkflowRun:

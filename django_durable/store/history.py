@@ -27,14 +27,15 @@ _INSERT_JSON = (
 )
 
 
-class Row(NamedTuple):
-    """One event on its way to the table."""
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """One event on its way to the table, its fields named as the columns are."""
 
     run_id: UUID
     sequence: int
     type: str
     time: datetime
     data: str
+    schema: int = codec.SCHEMA
 
     @classmethod
     def of(cls, run_id: UUID, sequence: int, time: datetime, event: Event) -> Row:
@@ -63,19 +64,8 @@ def append(rows: Sequence[Row]) -> None:
 
 
 def _append_at_once(rows: Sequence[Row]) -> None:
-    records = [
-        {
-            "run_id": row.run_id,
-            "sequence": row.sequence,
-            "type": row.type,
-            "schema": codec.SCHEMA,
-            "time": row.time,
-            "data": row.data,
-        }
-        for row in rows
-    ]
     with database.cursor() as cursor:
-        cursor.execute(_INSERT_JSON, [msgspec.json.encode(records).decode()])
+        cursor.execute(_INSERT_JSON, [msgspec.json.encode(rows).decode()])
 
 
 def _append_each(rows: Sequence[Row]) -> None:
@@ -83,10 +73,17 @@ def _append_each(rows: Sequence[Row]) -> None:
         cursor.executemany(
             f"INSERT INTO {_TABLE} ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s)",
             [
-                (database.key_of(row.run_id), row.sequence, row.type, codec.SCHEMA, clock.adapt(row.time), row.data)
+                (database.key_of(row.run_id), row.sequence, row.type, row.schema, clock.adapt(row.time), row.data)
                 for row in rows
             ],
         )
+
+
+def begun(run_ids: Collection[UUID]) -> set[UUID]:
+    """Which of these runs have a first event."""
+    places, params = database.keys(run_ids)
+    found = database.select(f"SELECT run_id FROM {_TABLE} WHERE run_id IN ({places}) AND sequence = 1", params)
+    return {database.as_uuid(run_id) for [run_id] in found}
 
 
 def read(run_ids: Collection[UUID]) -> dict[UUID, list[Recorded]]:
@@ -111,12 +108,30 @@ def read_lazily(run_ids: Collection[UUID]) -> dict[UUID, Iterator[Recorded]]:
     return {run_id: map(_recorded, rows) for run_id, rows in histories.items()}
 
 
+def read_of_kinds(run_ids: Collection[UUID], kinds: Collection[type[Event]]) -> Iterator[tuple[UUID, Recorded]]:
+    """The events of these kinds of these runs, run by run in order. Raises ``UnreadableEvent``."""
+    rows = HistoryEvent.objects.using(database.alias()).filter(run_id__in=run_ids)
+    rows = rows.filter(type__in=[kind.__name__ for kind in kinds]).order_by("run_id", "sequence")
+    for run_id, *row in rows.values_list("run_id", "sequence", "type", "schema", "time", "data").iterator():
+        yield run_id, _recorded(row)
+
+
+def read_page(run_id: UUID, *, after: int, limit: int) -> list[Recorded]:
+    """At most ``limit`` events of a run behind the sequence ``after``, in order. Raises ``UnreadableEvent``."""
+    found = database.select(
+        f"SELECT sequence, type, schema, time, data FROM {_TABLE} "
+        "WHERE run_id = %s AND sequence > %s ORDER BY sequence LIMIT %s",
+        [database.key_of(run_id), after, limit],
+    )
+    return [_recorded(list(row)) for row in found]
+
+
 _Found = list[Any]  # sequence, type, schema, time, data
 
 
 def _recorded(row: _Found) -> Recorded:
     sequence, kind, schema, time, data = row
-    return Recorded(sequence, clock.as_moment(time), codec.decode(kind, data, schema), len(data))
+    return codec.record(sequence, clock.as_moment(time), kind, data, schema)
 
 
 def page(run_id: UUID, after_sequence: int, limit: int, *, data_limit: int) -> list[Stored]:
@@ -183,6 +198,12 @@ def after_last(ends: Sequence[tuple[UUID, Event]]) -> list[Row]:
 
 
 def holds(row: Row) -> bool:
-    """Whether just this event stands in its place."""
-    place = HistoryEvent.objects.using(database.alias()).filter(run_id=row.run_id, sequence=row.sequence)
-    return place.filter(type=row.type, data=row.data).exists()
+    """Whether just this event stands in its place.
+
+    Waits, where that can be, for a transaction that is putting it there.
+    """
+    found = database.select(
+        f"SELECT type, data FROM {_TABLE} WHERE run_id = %s AND sequence = %s {database.settled_lock()}",
+        [database.key_of(row.run_id), row.sequence],
+    )
+    return [*found] == [(row.type, row.data)]

@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db.models import Case, F, When
 
 from django_durable.history import events, messages
-from django_durable.store import clock, dispatch, history, inbox, runs
+from django_durable.store import claims, clock, database, dispatch, history, inbox, runs
 
 
 class Held(Enum):
@@ -52,8 +52,10 @@ def pause(chain_id: UUID, reason: str) -> Held:
         return Held.NOTHING
     chain = dispatch.rows().filter(pk=chain_id)
     if row.owner is None:
+        waiting = _waiting(chain_id)
+        _take_pauses(waiting)  # one of those may be left that were taken back
         _note(row.run_id, events.RunPaused(reason=reason))
-        chain.update(hold=dispatch.PAUSED, wakeup_at=_wakeup(_waiting(chain_id)), epoch=_NEXT_EPOCH)
+        chain.update(hold=dispatch.PAUSED, wakeup_at=_wakeup(waiting), epoch=_NEXT_EPOCH)
     else:
         chain.update(hold=dispatch.PAUSED)
         inbox.put(chain_id, messages.Pause(reason=reason))
@@ -70,6 +72,7 @@ def resume(chain_id: UUID) -> Held:
         return Held.NOTHING
     chain = dispatch.rows().filter(pk=chain_id)
     if row.owner is None:
+        _note_pause(row.run_id, _take_pauses(_waiting(chain_id)))  # its owner may have gone without a word
         last, now = history.last(row.run_id), clock.read()
         if last.type == events.RunPaused.__name__:
             _note(row.run_id, events.RunResumed())
@@ -87,7 +90,7 @@ def resume(chain_id: UUID) -> Held:
     return Held.DONE
 
 
-def settle(worker: int, claimed: dispatch.Claimed) -> Fate:
+def settle(worker: int, claimed: claims.Claimed) -> Fate:
     """Give a run back that is to be paused, in its owner's transaction, and take the messages that said so."""
     row = _locked(claimed.chain_id)
     if row is None:
@@ -95,12 +98,10 @@ def settle(worker: int, claimed: dispatch.Claimed) -> Fate:
     if (row.run_id, row.owner, row.epoch) != (claimed.run_id, worker, claimed.epoch):
         return Fate.GONE
     waiting = _waiting(claimed.chain_id)
-    told = [one for one in waiting if isinstance(one.message, messages.Pause)]
-    inbox.consume([one.id for one in told])
+    told = _take_pauses(waiting)
     if row.hold != dispatch.PAUSED:
         return Fate.GOING
-    if told:
-        _note(row.run_id, events.RunPaused(reason=told[-1].message.reason))  # type: ignore[union-attr]
+    _note_pause(row.run_id, told)
     dispatch.rows().filter(pk=claimed.chain_id).update(owner=None, closing=False, wakeup_at=_wakeup(waiting))
     runs.set_paused(row.run_id)
     return Fate.PAUSED
@@ -108,7 +109,7 @@ def settle(worker: int, claimed: dispatch.Claimed) -> Fate:
 
 def _locked(chain_id: UUID) -> _Row | None:
     """The chain's row, locked against claims and ends, not against senders. Nobody waits here."""
-    found = dispatch.rows().filter(pk=chain_id).select_for_update(skip_locked=True, no_key=True)
+    found = database.to_change(dispatch.rows().filter(pk=chain_id))
     row = found.values_list("run_id", "owner", "epoch", "hold").first()
     return _Row(*row) if row else None
 
@@ -123,7 +124,17 @@ def _wakeup(waiting: list[inbox.Waiting]) -> Any:
     return clock.now() if ends else F("deadline")
 
 
+def _take_pauses(waiting: list[inbox.Waiting]) -> list[messages.Pause]:
+    """The messages to the owner that say so, which are consumed here."""
+    inbox.consume([one.id for one in waiting if isinstance(one.message, messages.Pause)])
+    return [one.message for one in waiting if isinstance(one.message, messages.Pause)]
+
+
+def _note_pause(run_id: UUID, told: list[messages.Pause]) -> None:
+    """Write the pause down that the owner was told of, once."""
+    if told and history.last(run_id).type != events.RunPaused.__name__:
+        _note(run_id, events.RunPaused(reason=told[-1].reason))
+
+
 def _note(run_id: UUID, event: events.Event) -> None:
-    """Write it down, unless the first step of the run's code is not recorded: its start stands alone until then."""
-    if history.last_sequence(run_id) > 1:
-        history.append(history.after_last([(run_id, event)]))
+    history.append(history.after_last([(run_id, event)]))

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django_durable.history import messages
 from django_durable.models import Dispatch, InboxMessage
-from django_durable.store import clock, database, dispatch
+from django_durable.store import clock, database, dispatch, portions
 
 CLOSING_STEP = 0.02  # seconds between two looks at a chain that is about to end
 CLOSING_PATIENCE = 2.0  # seconds after which a message is sent to such a chain anyway
@@ -36,21 +36,34 @@ def put(chain_id: UUID, message: messages.Message) -> None:
     insert([(chain_id, message)])
 
 
+def put_first(chain_id: UUID, earlier: Sequence[messages.Message]) -> None:
+    """Put messages that have reached the chain once before those that wait: these are put behind them once more.
+
+    Only for who has the chain's row as for an end. What somebody is just consuming is left to him.
+    """
+    if not earlier:
+        return
+    mine = InboxMessage.objects.using(database.alias()).filter(chain_id=chain_id).order_by("pk")
+    waiting = list(mine.select_for_update(skip_locked=True))
+    consume([one.pk for one in waiting])
+    insert([(chain_id, message) for message in earlier])
+    for one in waiting:
+        one.pk = None
+    _insert(waiting)
+
+
 def reach(chain_id: UUID) -> bool:
     """Keep a chain from ending while the caller's transaction is open. False: it has ended.
 
     The row lock makes the end of the chain wait for this transaction or this send see the end. It conflicts with
     nothing else, and nothing is updated: callers keep their transactions open for whole requests.
     """
-    chain = Dispatch.objects.using(database.alias()).filter(pk=chain_id)
     # On SQLite the caller's transaction keeps every end out, so that waiting for one would be in vain.
-    patience = time.monotonic() + (CLOSING_PATIENCE if database.is_postgres() else 0.0)
+    patience = time.monotonic() + (CLOSING_PATIENCE if database.has_row_locks() else 0.0)
     while True:
-        impatient = time.monotonic() >= patience
-        # A closing chain is not locked while it is waited for: that would be what keeps it from ending.
-        if database.key_share((chain if impatient else chain.filter(closing=False)).values_list("pk")):
+        if dispatch.reach(chain_id, impatient=time.monotonic() >= patience):
             break
-        if not chain.exists():
+        if not dispatch.existing([chain_id]):
             return False
         time.sleep(CLOSING_STEP)
     return True
@@ -69,13 +82,8 @@ def deliver(results: Sequence[tuple[UUID, messages.Message]]) -> list[bool | Non
     if not results:
         return []
     chains = {chain_id for chain_id, _ in results}
-    had = {
-        database.as_uuid(row[0])
-        for row in database.key_share(
-            Dispatch.objects.using(database.alias()).filter(pk__in=chains).values_list("pk"), skip_locked=True
-        )
-    }
-    there = had if had == chains else had | dispatch.existing(chains - had)
+    had = dispatch.shared(chains).keys()
+    there = chains if had == chains else had | dispatch.existing(chains - had)
     insert([result for result in results if result[0] in had])
     return [True if chain in had else None if chain in there else False for chain, _ in results]
 
@@ -107,24 +115,56 @@ def answered(places: Collection[tuple[UUID, str]]) -> set[tuple[UUID, str]]:
 
 def consume(ids: Sequence[int]) -> None:
     """Delete messages whose events are written in this transaction. Only the rows that were read: no water mark."""
-    if ids:
-        InboxMessage.objects.using(database.alias()).filter(pk__in=ids)._raw_delete(database.alias())
+    database.delete(InboxMessage, ids)
 
 
-def owners_of_waiting(owner: int) -> tuple[set[UUID], set[UUID]]:
-    """The truth behind all hints: chains with messages that ``owner`` has, and those that nobody has or holds."""
-    mine: set[UUID] = set()
-    nobodys: set[UUID] = set()
-    sql = (
-        f"SELECT DISTINCT d.chain_id, d.owner FROM {InboxMessage._meta.db_table} m "
-        f"JOIN {Dispatch._meta.db_table} d ON d.chain_id = m.chain_id "
-        "WHERE d.owner = %s OR (d.owner IS NULL AND d.hold IS NULL)"
-    )
-    with database.cursor() as cursor:
-        cursor.execute(sql, [owner])
-        for chain_id, whose in cursor.fetchall():
-            (nobodys if whose is None else mine).add(database.as_uuid(chain_id))
-    return mine, nobodys
+def empty(chains: Collection[UUID]) -> None:
+    """Delete whatever waits for these chains, which this transaction has locked against senders."""
+    waiting = InboxMessage.objects.using(database.alias()).filter(chain_id__in=chains)
+    if database.is_mariadb():
+        consume(list(waiting.values_list("pk", flat=True)))
+    else:
+        waiting._raw_delete(database.alias())
+
+
+class Awaited(NamedTuple):
+    """Chains with messages: ``mine``, those that nobody has or holds, and those that may end without their code.
+
+    ``ending``: nobody has them, and they are to end at once, or before they have begun.
+    """
+
+    mine: set[UUID]
+    nobodys: set[UUID]
+    ending: set[UUID]
+
+
+# The beginning alone: a large message is not read whole for it.
+_BEGINS = "SUBSTR(m.data, 1, %s) = %s"
+_ENDS = f"({_BEGINS} OR ({_BEGINS} AND (d.epoch = 0 OR d.hold = '{dispatch.DELAYED}')))"
+_ENDING = [
+    part
+    for kind in (messages.Terminate, messages.Cancel)
+    for part in (len(messages.beginning(kind)), messages.beginning(kind))
+]
+_AWAITED = (
+    f"SELECT DISTINCT d.chain_id, d.owner, d.hold, CASE WHEN d.owner IS NULL AND {_ENDS} THEN 1 ELSE 0 END "
+    f"FROM {InboxMessage._meta.db_table} m JOIN {Dispatch._meta.db_table} d ON d.chain_id = m.chain_id "
+    f"WHERE d.owner = %s OR (d.owner IS NULL AND (d.hold IS NULL OR {_ENDS}))"
+)
+
+
+def awaited(owner: int) -> Awaited:
+    """The truth behind all hints."""
+    found = Awaited(set(), set(), set())
+    for chain, whose, hold, ends in database.select(_AWAITED, [*_ENDING, owner, *_ENDING]):
+        chain_id = database.as_uuid(chain)
+        if whose is not None:
+            found.mine.add(chain_id)
+        if whose is None and hold is None:
+            found.nobodys.add(chain_id)
+        if ends:
+            found.ending.add(chain_id)
+    return found
 
 
 def insert(results: Iterable[tuple[UUID, messages.Message]]) -> None:
@@ -133,5 +173,9 @@ def insert(results: Iterable[tuple[UUID, messages.Message]]) -> None:
         InboxMessage(chain_id=chain_id, data=messages.encode(message), created_at=clock.now())
         for chain_id, message in results
     ]
-    if rows:
-        InboxMessage.objects.using(database.alias()).bulk_create(rows)
+    _insert(rows)
+
+
+def _insert(rows: Sequence[InboxMessage]) -> None:
+    for some in portions.portions(rows, lambda row: len(row.data)):
+        InboxMessage.objects.using(database.alias()).bulk_create(some)

@@ -11,9 +11,11 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.db import DatabaseError, InterfaceError
+
 from django_durable import conf
-from django_durable.models import ActivityTask, Dispatch, Worker
-from django_durable.store import clock, database, tasks
+from django_durable.models import ActivityTask, Dispatch, Worker, WorkerFence
+from django_durable.store import clock, database, fences, tasks
 
 
 class WorkerFenced(Exception):
@@ -25,6 +27,30 @@ class Fence(NamedTuple):
 
     transaction: str
     time: datetime
+
+
+def has_no_table() -> bool:
+    """Whether the database answers, and the tables have not been made yet."""
+    database.discard()
+    try:
+        return Worker._meta.db_table not in database.connection().introspection.table_names()
+    except (DatabaseError, InterfaceError):
+        return False
+
+
+def led_by(worker: int, names: Sequence[str]) -> list[str]:
+    """Those of these workflows that this worker takes care of: of all live workers that have them it is the first.
+
+    It takes care of one that nobody has if it is the first of all.
+    """
+    live = Worker.objects.using(database.alias()).filter(dead=False, stopping=False).order_by("pk")
+    have = {pk: _names_in(definitions) for pk, definitions in live.values_list("pk", "definitions")}
+    first = {name: next((pk for pk, known in have.items() if name in known), next(iter(have), None)) for name in names}
+    return [name for name in names if first[name] == worker]
+
+
+def _names_in(definitions: str) -> set[str]:
+    return {line.partition("\t")[0] for line in definitions.split("\n")}
 
 
 def register(name: str, *, queues: Sequence[str], definitions: Sequence[str], concurrency: int, release: str) -> int:
@@ -40,7 +66,9 @@ def register(name: str, *, queues: Sequence[str], definitions: Sequence[str], co
         heartbeat_at=now,
         expires_at=clock.plus(now, _lease()),
     )
-    row.save(using=database.alias(), force_insert=True)
+    with database.writing():
+        row.save(using=database.alias(), force_insert=True)
+        fences.put_up(row.pk)
     return row.pk
 
 
@@ -97,7 +125,7 @@ def fenced(worker: int, *, flushed: bool = True) -> Iterator[Fence]:
 
     Raises ``WorkerFenced``. The server ends the transaction if this process is stopped inside it.
     """
-    with database.writing(durable=True):
+    with database.limiting(), database.writing(durable=True):
         yield prove_alive(worker, flushed=flushed)
 
 
@@ -108,21 +136,27 @@ def prove_alive(worker: int, *, flushed: bool = True) -> Fence:
     the server loses one, nothing was acted upon, because the first flush that follows waits for everything before it.
     """
     table = Worker._meta.db_table
+    now, params = clock.sql()
     with database.cursor() as cursor:
         if database.is_postgres():
-            now, params = clock.sql()
             cursor.execute(
                 f"SELECT pg_current_xact_id()::text, {now}, "
                 "CASE WHEN %s THEN '' ELSE set_config('synchronous_commit', 'off', true) END, "
                 f"{database.LIMITS} FROM {table} WHERE id = %s AND NOT dead FOR KEY SHARE",
                 [*params, flushed, *database.limits(), worker],
             )
+        elif fences.are_used():
+            cursor.execute(
+                f"SELECT '', {now} FROM {WorkerFence._meta.db_table} WHERE worker = %s AND NOT dead "
+                + database.share_lock(),
+                [*params, worker],
+            )
         else:
-            cursor.execute(f"SELECT '' FROM {table} WHERE id = %s AND NOT dead", [worker])
+            cursor.execute(f"SELECT '', {now} FROM {table} WHERE id = %s AND NOT dead", [*params, worker])
         row = cursor.fetchone()
     if row is None:
         raise WorkerFenced(f"Worker {worker} has been declared dead.")
-    return Fence(row[0], clock.as_moment(row[1]) if len(row) > 1 else clock.read())
+    return Fence(row[0], clock.as_moment(row[1]))
 
 
 def declare_dead(*, by: int) -> list[int]:
@@ -131,35 +165,48 @@ def declare_dead(*, by: int) -> list[int]:
     The caller must itself have had one full lease of unbroken heartbeats. Expiry is looked at again under the lock,
     by the clock of that moment.
     """
-    workers = Worker.objects.using(database.alias()).filter(dead=False).exclude(pk=by)
-    if not workers.filter(expires_at__lt=clock.now()).exists():
+    if not anybody_expired(by=by):
         return []
+    workers = Worker.objects.using(database.alias()).filter(dead=False).exclude(pk=by)
     with database.sweeping():
-        locked = list(
-            workers.filter(expires_at__lt=clock.now()).select_for_update(skip_locked=True).values_list("pk", flat=True)
-        )
+        locked = fences.locked(workers.filter(expires_at__lt=clock.now()))
         expired = list(
             workers.filter(pk__in=locked, expires_at__lt=clock.now(after_locks=True)).values_list("pk", flat=True)
         )
         workers.filter(pk__in=expired).update(dead=True)
+        fences.close(expired)
     return expired
+
+
+def anybody_expired(*, by: int) -> bool:
+    """Whether the lease of another worker has run out that nobody has declared dead yet."""
+    workers = Worker.objects.using(database.alias()).filter(dead=False).exclude(pk=by)
+    return workers.filter(expires_at__lt=clock.now()).exists()
 
 
 def retire(worker: int, *, stuck_run: UUID | None = None, stuck_where: str = "") -> None:
     """A worker's own last word: whatever it still has may be taken at once."""
-    Worker.objects.using(database.alias()).filter(pk=worker).update(
-        dead=True, stuck_run=stuck_run, stuck_where=stuck_where
-    )
+    with database.limiting(), database.writing():
+        Worker.objects.using(database.alias()).filter(pk=worker).update(
+            dead=True, stuck_run=stuck_run, stuck_where=stuck_where
+        )
+        fences.close([worker])
 
 
 def forget(worker: int) -> None:
     """Delete a worker that has nothing any more."""
     Worker.objects.using(database.alias()).filter(pk=worker).delete()
+    fences.take_down([worker])
 
 
 def anybody_lives() -> bool:
     """Whether some worker holds its lease."""
     return Worker.objects.using(database.alias()).filter(dead=False, expires_at__gt=clock.now()).exists()
+
+
+def holders() -> list[Worker]:
+    """The workers that hold their lease, the latest first."""
+    return list(Worker.objects.using(database.alias()).filter(dead=False, expires_at__gt=clock.now()).order_by("-pk"))
 
 
 def announce_stopping(worker: int) -> None:
@@ -169,6 +216,11 @@ def announce_stopping(worker: int) -> None:
 def living(workers: Collection[int]) -> set[int]:
     """Which of these workers nobody has declared dead. A row that is gone was dead for long."""
     return set(Worker.objects.using(database.alias()).filter(pk__in=workers, dead=False).values_list("pk", flat=True))
+
+
+def known_dead(workers: Collection[int]) -> set[int]:
+    """Which of these have been declared dead, as far as their rows are still there."""
+    return set(Worker.objects.using(database.alias()).filter(pk__in=workers, dead=True).values_list("pk", flat=True))
 
 
 def registered_definitions() -> set[str]:

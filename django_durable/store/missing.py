@@ -5,7 +5,7 @@ Otherwise every claim would wade through them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -14,7 +14,7 @@ from django.db.models import Case, F, Q, When
 
 from django_durable.history import blocking
 from django_durable.querysets import DispatchQuerySet
-from django_durable.store import clock, database, dispatch, levels, outside, runs
+from django_durable.store import claims, clock, database, dispatch, levels, runs
 
 BATCH = 5_000
 LONG_PAUSE = timedelta(hours=1)  # a worker that has the code takes them at once
@@ -50,13 +50,13 @@ class _Row(NamedTuple):
 def push_back(definitions: Collection[str], *, paused: Collection[str] = ()) -> list[Untaken]:
     """Push back due chains that are of none of these definitions, or of ``paused`` workflows.
 
-    Those whose time is up are timed out. Runs without code are blocked until a worker has it; those of paused
-    workflows only wait. Level by level, so that what is due is read and what sleeps is not.
+    Runs without code are blocked until a worker has it; those of paused workflows only wait. Level by level, so that
+    what is due is read and what sleeps is not.
     """
     taken = dispatch.apart_from(definitions, paused)
     untaken: list[Untaken] = []
     for level in levels.overdue():
-        untaken += _push_level(dispatch.due(level.queue, level.priority).exclude(definition__in=taken), paused)
+        untaken += _push_level(claims.due(level.queue, level.priority).exclude(definition__in=taken), paused)
     return _merged(untaken)
 
 
@@ -70,9 +70,8 @@ def _merged(untaken: Collection[Untaken]) -> list[Untaken]:
 
 
 def _push_level(due: DispatchQuerySet, paused: Collection[str]) -> list[Untaken]:
-    _time_out(due)
     with database.sweeping():
-        locked = due.select_for_update(skip_locked=True, no_key=True)
+        locked = database.to_change(due)
         found = [_Row(*row) for row in locked.values_list(*_NAMES)[:BATCH]]
         missing = [row for row in found if row.definition.partition("\t")[0] not in paused]
         news = [row for row in missing if row.is_news]
@@ -102,10 +101,3 @@ def _push(rows: Collection[_Row], delay: timedelta, **changes: Any) -> None:
         sooner = Q(deadline__lt=again, deadline__gt=clock.now())
         wakeup = Case(When(sooner, then=F("deadline")), default=again)
         dispatch.rows().filter(pk__in=[row.chain_id for row in rows]).update(wakeup_at=wakeup, **changes)
-
-
-def _time_out(due: Any) -> None:
-    late: Sequence[UUID] = list(due.filter(deadline__lte=clock.now()).values_list("pk", flat=True)[:BATCH])
-    if late:
-        with database.sweeping():
-            outside.time_out_untaken(late)

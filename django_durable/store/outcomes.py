@@ -37,7 +37,9 @@ def record_success(claim: Claim, result: str) -> str | None:
     """
     chain = database.key_of(claim.chain_id)
     as_owner = f"FROM {Dispatch._meta.db_table} WHERE chain_id = %s AND owner = %s"
-    as_holder = f"FROM {ActivityTask._meta.db_table} WHERE chain_id = %s AND key = %s AND worker = %s AND attempt = %s"
+    as_holder = (
+        f"FROM {ActivityTask._meta.db_table} WHERE chain_id = %s AND {_key()} = %s AND worker = %s AND attempt = %s"
+    )
     for source, params in (
         (as_owner, [chain, claim.worker]),
         (as_holder, [chain, claim.key, claim.worker, claim.attempt]),
@@ -49,14 +51,19 @@ def record_success(claim: Claim, result: str) -> str | None:
 
 
 def _insert_from(source: str, params: list[Any], values: list[Any]) -> str | None:
-    insert = f"INSERT INTO {_TABLE} (chain_id, key, result, attempt) SELECT chain_id, %s, %s, %s {source}"
+    insert = f"INSERT INTO {_TABLE} (chain_id, {_key()}, result, attempt) SELECT chain_id, %s, %s, %s {source}"
     with database.cursor() as cursor:
         if not database.is_postgres():
-            cursor.execute(insert, [*values, *params])
+            cursor.execute(f"{insert} {database.share_lock()}", [*values, *params])
             return "" if cursor.rowcount == 1 else None
         cursor.execute(f"{insert} FOR KEY SHARE RETURNING pg_current_xact_id()::text", [*values, *params])
         row = cursor.fetchone()
         return row[0] if row else None
+
+
+def _key() -> str:
+    """The name of the column, which is a word of MariaDB's own."""
+    return database.connection().ops.quote_name("key")
 
 
 def settle(keys: Sequence[tuple[UUID, str]]) -> None:
@@ -73,6 +80,16 @@ def forget(chain_id: UUID, keys: Collection[str]) -> None:
     """Let these activities be decided once more."""
     if keys:
         ActivityOutcome.objects.using(database.alias()).filter(chain_id=chain_id, key__in=keys).delete()
+
+
+def read_settled(place: tuple[UUID, str]) -> Outcome | None:
+    """The outcome of an activity. Waits, where that can be, for a transaction that is deciding it."""
+    chain_id, key = place
+    found = database.select(
+        f"SELECT result, attempt FROM {_TABLE} WHERE chain_id = %s AND {_key()} = %s {database.settled_lock()}",
+        [database.key_of(chain_id), key],
+    )
+    return Outcome(*found[0]) if found else None
 
 
 def read(keys: Collection[tuple[UUID, str]]) -> dict[tuple[UUID, str], Outcome]:

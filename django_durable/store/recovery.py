@@ -12,7 +12,7 @@ from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Subquery, W
 
 from django_durable.history import blocking
 from django_durable.models import ActivityTask, Dispatch, HistoryEvent, Worker
-from django_durable.store import clock, database, dispatch, runs, tasks
+from django_durable.store import clock, database, dispatch, fences, runs, tasks
 
 BATCH = 500
 STUCK_PAUSE = timedelta(minutes=10)  # before a run that hung a worker is tried again; doubled each time in a row
@@ -31,13 +31,8 @@ def dead_workers_with_work() -> list[int]:
 def release_chains(dead: list[int]) -> list[UUID]:
     """Give one batch of the dead workers' chains back, due now; those that are locked are left for the next sweep."""
     with database.sweeping():
-        found = list(
-            dispatch.rows()
-            .filter(owner__in=dead)
-            .order_by("pk")
-            .select_for_update(skip_locked=True, no_key=True)
-            .values_list("pk", flat=True)[:BATCH]
-        )
+        owned = dispatch.rows().filter(owner__in=dead).order_by("pk")
+        found = list(database.to_change(owned).values_list("pk", flat=True)[:BATCH])
         if found:
             dispatch.rows().filter(pk__in=found).update(
                 owner=None,
@@ -63,7 +58,7 @@ def park_stuck(dead: list[int]) -> list[tuple[UUID, str]]:
             continue
         with database.sweeping():
             mine = dispatch.rows().filter(run_id=run_id, owner=worker).values_list("pk", flat=True)
-            chain = mine.select_for_update(skip_locked=True, no_key=True).first()
+            chain = database.to_change(mine).first()
             if chain:
                 block = runs.set_blocked(run_id, blocking.stuck(where))
                 dispatch.park(worker, chain, blocked_by="", delay=_stuck_pause(block.times))
@@ -84,7 +79,9 @@ def abandoned_tasks(dead: list[int]) -> list[ActivityTask]:
 
 def forget_old_workers() -> int:
     """Delete workers that have been dead for a day and own nothing."""
-    return _old_workers()._raw_delete(database.alias())
+    old = list(_old_workers().values_list("pk", flat=True))
+    fences.take_down(old)
+    return Worker.objects.using(database.alias()).filter(pk__in=old)._raw_delete(database.alias()) if old else 0
 
 
 def _old_workers() -> QuerySet[Worker]:

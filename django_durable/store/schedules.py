@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 import msgspec
-from django.db.models import QuerySet
+from django.db.models import Exists, Max, OuterRef, QuerySet
 
 from django_durable.definitions.schedule import Overlap
 from django_durable.definitions.schedule import Schedule as Spec
@@ -48,13 +48,13 @@ def dump_ticks(ticks: Collection[Tick]) -> str:
 
 def locked(name: str) -> Schedule | None:
     """The schedule, locked for this transaction; callers wait for each other here, workers do not."""
-    return rows().filter(pk=name).select_for_update(no_key=True).first()
+    return database.to_change(rows().filter(pk=name), skip_locked=False).first()
 
 
 def due(definitions: Collection[str]) -> Schedule | None:
     """The longest due schedule of these workflows, locked for this transaction; one that is locked is being ticked."""
     found = rows().filter(next_at__lte=clock.now(), definition__in=definitions).order_by("next_at")
-    return found.select_for_update(skip_locked=True, no_key=True).first()
+    return database.to_change(found).first()
 
 
 def save(row: Schedule) -> None:
@@ -64,6 +64,24 @@ def save(row: Schedule) -> None:
 def plan(row: Schedule, spec: Spec) -> None:
     """Set when a worker has to look at the schedule next, from its next tick alone."""
     row.next_at = None if row.tick_at is None or row.paused else row.tick_at + spec.lateness(row.name, row.tick_at)
+
+
+def hurry_waiting() -> None:
+    """Make due the schedules whose ticks wait for a run that has ended. While there are none, nothing is written."""
+    mine = runs.rows().filter(schedule=OuterRef("name"), open_workflow_id__isnull=False)
+    waiting = rows().filter(next_at__gt=clock.now()).exclude(waiting="[]").filter(~Exists(mine))
+    if not waiting.exists():
+        return
+    with database.sweeping():
+        found = list(database.to_change(waiting.order_by("pk")).values_list("pk", flat=True))
+        rows().filter(pk__in=found).update(next_at=clock.now())
+
+
+def youngest(name: str) -> datetime | None:
+    """When the latest of the open runs of a schedule was started; None: none is open."""
+    mine = runs.rows().filter(schedule=name, open_workflow_id__isnull=False)
+    latest: datetime | None = mine.aggregate(latest=Max("created_at"))["latest"]
+    return latest
 
 
 def open_runs(name: str) -> list[tuple[str, UUID]]:

@@ -13,7 +13,18 @@ from django_durable.history import codec, events
 from django_durable.history.status import Status
 from django_durable.models import Dispatch, HistoryEvent, WorkflowRun
 from django_durable.payloads import payload
-from django_durable.store import attributes, clock, database, dispatch, history, runs
+from django_durable.store import (
+    attributes,
+    clock,
+    database,
+    dispatch,
+    gates,
+    history,
+    portions,
+    runs,
+    status_cache,
+    taken,
+)
 
 
 class NewRun(NamedTuple):
@@ -21,7 +32,7 @@ class NewRun(NamedTuple):
 
     ``delay``: from the insert until it begins, which is the time of its first event; or ``start_at``, unless that has
     passed. ``execution_timeout``: from the insert, for the whole chain; ``run_timeout``: from its beginning, for each
-    of the chain's runs.
+    of the chain's runs. ``admitted``: it waits for no turn in its queue.
     """
 
     run_id: UUID
@@ -33,6 +44,8 @@ class NewRun(NamedTuple):
     queue: str
     priority: int
     started: events.RunStarted
+    partition_key: str = ""
+    admitted: bool = False
     delay: timedelta | None = None
     start_at: datetime | None = None
     execution_timeout: timedelta | None = None
@@ -47,6 +60,7 @@ class NewRun(NamedTuple):
     subject_type: str | None = None
     subject_id: str | None = None
     open_subject: str | None = None
+    open_singleton: str | None = None
     schedule: str | None = None
     attributes: Mapping[str, Any] | None = None
 
@@ -64,6 +78,7 @@ def insert_many(new: Sequence[NewRun]) -> list[UUID]:
     if not new:
         return []
     started = _insert_at_once(new) if database.is_postgres() else _insert_each(new)
+    status_cache.started({run.workflow_id: run.run_id for run in new if run.workflow_id != str(run.run_id)})
     shown = {run.run_id: run.attributes for run in new if run.attributes}
     if shown:
         attributes.write([(run_id, shown[run_id]) for run_id in started if run_id in shown])
@@ -71,18 +86,19 @@ def insert_many(new: Sequence[NewRun]) -> list[UUID]:
 
 
 _PLAIN = (  # columns of the run that are those of ``NewRun``
-    "workflow_id, name, version, fingerprint, queue, priority, input, label, headers, retry, run_timeout, "
-    "parent_chain_id, parent_run_id, parent_key, parent_close, subject_type, subject_id, open_subject, schedule"
+    "workflow_id, name, version, fingerprint, queue, priority, partition_key, input, label, headers, retry, "
+    "run_timeout, parent_chain_id, parent_run_id, parent_key, parent_close, subject_type, subject_id, open_subject, "
+    "open_singleton, schedule"
 )
 _START = f"""
 WITH wanted AS MATERIALIZED (
     SELECT *, GREATEST(now, start_at, now + delay) AS begins
     FROM (SELECT *, {{now}} AS now FROM json_to_recordset(%s::json) AS row(
         run_id uuid, workflow_id text, name text, version text, fingerprint text, definition text, queue text,
-        priority smallint, input text, event text, schema smallint, delay interval, start_at timestamptz,
-        execution_timeout interval, run_timeout interval, label text, headers text, retry text, parent_chain_id uuid,
-        parent_run_id uuid, parent_key text, parent_close text, subject_type text, subject_id text, open_subject text,
-        schedule text)
+        priority smallint, partition_key text, admitted boolean, input text, event text, schema smallint,
+        delay interval, start_at timestamptz, execution_timeout interval, run_timeout interval, label text,
+        headers text, retry text, parent_chain_id uuid, parent_run_id uuid, parent_key text, parent_close text,
+        subject_type text, subject_id text, open_subject text, open_singleton text, schedule text)
     ) AS given),
 run AS (
     INSERT INTO {WorkflowRun._meta.db_table} (id, chain_id, open_workflow_id, status, created_at, execution_deadline,
@@ -90,9 +106,9 @@ run AS (
     SELECT run_id, run_id, workflow_id, '{Status.RUNNING}', now, now + execution_timeout, {_PLAIN}
     FROM wanted ON CONFLICT DO NOTHING RETURNING id),
 chain AS (
-    INSERT INTO {Dispatch._meta.db_table} (chain_id, run_id, queue, priority, definition, wakeup_at, hold, deadline,
-        epoch, closing, recoveries)
-    SELECT run_id, run_id, queue, priority, definition, LEAST(begins, now + execution_timeout),
+    INSERT INTO {Dispatch._meta.db_table} (chain_id, run_id, queue, priority, partition_key, admitted, definition,
+        wakeup_at, hold, deadline, epoch, closing, recoveries)
+    SELECT run_id, run_id, queue, priority, partition_key, admitted, definition, LEAST(begins, now + execution_timeout),
         CASE WHEN begins > now THEN '{dispatch.DELAYED}' END,
         LEAST(now + execution_timeout, begins + run_timeout), 0, false, 0
     FROM wanted JOIN run ON id = run_id),
@@ -123,13 +139,18 @@ def _insert_at_once(new: Sequence[NewRun]) -> list[UUID]:
 
 def _insert_each(new: Sequence[NewRun]) -> list[UUID]:
     now = clock.read()
-    runs.rows().bulk_create([_run_row(run, now) for run in new], ignore_conflicts=True)
-    ids = [run.run_id for run in new]
-    inserted = set(runs.rows().filter(pk__in=ids).values_list("pk", flat=True))
-    free = [run for run in new if run.run_id in inserted]
-    dispatch.rows().bulk_create([_dispatch_row(run, now) for run in free])
-    history.append([history.Row.of(run.run_id, 1, _begins(run, now), run.started) for run in free])
-    return [run.run_id for run in free]
+    free = taken.apart_from_taken([_run_row(run, now) for run in new])
+    if not free:
+        return []
+    for rows in portions.portions(free, lambda row: len(row.input)):
+        runs.rows().bulk_create(rows, ignore_conflicts=True)
+    ids = [row.pk for row in free]
+    inserted = set(runs.rows().filter(pk__in=ids).values_list("pk", flat=True)) - history.begun(ids)  # by others
+    started = [run for run in new if run.run_id in inserted]
+    dispatch.rows().bulk_create([_dispatch_row(run, now) for run in started])
+    gates.put_up([run.run_id for run in started])
+    history.append([history.Row.of(run.run_id, 1, _begins(run, now), run.started) for run in started])
+    return [run.run_id for run in started]
 
 
 def _begins(new: NewRun, now: datetime) -> datetime:
@@ -147,6 +168,7 @@ def _run_row(new: NewRun, now: datetime) -> WorkflowRun:
         fingerprint=new.fingerprint,
         queue=new.queue,
         priority=new.priority,
+        partition_key=new.partition_key,
         status=Status.RUNNING,
         input=payload.dump(new.started.input),
         label=new.label,
@@ -161,6 +183,7 @@ def _run_row(new: NewRun, now: datetime) -> WorkflowRun:
         subject_type=new.subject_type,
         subject_id=new.subject_id,
         open_subject=new.open_subject,
+        open_singleton=new.open_singleton,
         schedule=new.schedule,
         created_at=now,
     )
@@ -177,6 +200,8 @@ def _dispatch_row(new: NewRun, now: datetime) -> Dispatch:
         run_id=new.run_id,
         queue=new.queue,
         priority=new.priority,
+        partition_key=new.partition_key,
+        admitted=new.admitted,
         definition=new.definition,
         wakeup_at=min([begins, *deadlines]),
         deadline=min(deadlines, default=None),

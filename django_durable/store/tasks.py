@@ -12,12 +12,12 @@ import msgspec
 from django.db.models import F, Q, QuerySet
 
 from django_durable.models import ActivityTask
-from django_durable.store import clock, database, levels
+from django_durable.store import clock, database, levels, portions
 
 NOBODY = 0  # in the place of a worker's id
 OUTSIDE = levels.OUTSIDE
 OVERDUE_GRACE = timedelta(seconds=2)
-_FREE = {"worker": None, "external": False, "deadline": None, "attempt_ends_at": None}
+_FREE = {"worker": None, "external": False, "deadline": None, "attempt_ends_at": None, "admitted": False}
 
 
 class NewTask(NamedTuple):
@@ -49,6 +49,7 @@ class NewTask(NamedTuple):
     heartbeat_details: str | None = None
     headers: str | None = None
     external: bool = False
+    partition_key: str = ""
 
 
 class Held(NamedTuple):
@@ -80,6 +81,7 @@ class ClaimedTask(NamedTuple):
     heartbeat_details: str | None = None
     headers: str | None = None
     cancel_requested: bool = False
+    queue: str = ""
 
 
 def rows() -> QuerySet[ActivityTask]:
@@ -88,8 +90,8 @@ def rows() -> QuerySet[ActivityTask]:
 
 def insert(new: Sequence[NewTask]) -> None:
     """Add task rows, in the transaction that makes them necessary."""
-    if new:
-        rows().bulk_create([_row(task) for task in new])
+    for some in portions.portions(new, lambda task: len(task.input)):
+        rows().bulk_create([_row(task) for task in some])
 
 
 def _row(task: NewTask) -> ActivityTask:
@@ -120,16 +122,29 @@ def due(queue: str, priority: int) -> QuerySet[ActivityTask]:
     )
 
 
-def claim(worker: int, level: levels.Level, *, names: Collection[str], limit: int) -> list[ClaimedTask]:
-    """Make up to ``limit`` due tasks of one level ours, the longest due first."""
+def claim(
+    worker: int,
+    level: levels.Level,
+    *,
+    names: Collection[str],
+    limit: int,
+    admits: bool = False,
+    among: Collection[int] | None = None,
+) -> list[ClaimedTask]:
+    """Make up to ``limit`` due tasks of one level ours, the longest due first.
+
+    ``admits``: their queue lets them in by this; ``among``: those alone that have one of these ids.
+    """
     waiting = due(level.queue, level.priority).filter(_in_time("start_before"), _in_time("expires_at"), name__in=names)
-    found = list(waiting.select_for_update(skip_locked=True, no_key=True)[:limit])
+    if among is not None:
+        waiting = waiting.filter(pk__in=among)
+    found = list(database.to_change(waiting)[:limit])
     by_limits: dict[tuple[timedelta | None, timedelta | None], list[int]] = defaultdict(list)
     for task in found:
         by_limits[task.start_to_close, task.heartbeat].append(task.pk)
     for limits, ids in by_limits.items():
         rows().filter(pk__in=ids).update(
-            worker=worker, attempt=F("attempt") + 1, start_before=None, **_attempt_limits(*limits)
+            worker=worker, attempt=F("attempt") + 1, start_before=None, admitted=admits, **_attempt_limits(*limits)
         )
     return [
         ClaimedTask(
@@ -147,6 +162,7 @@ def claim(worker: int, level: levels.Level, *, names: Collection[str], limit: in
             task.heartbeat_details,
             task.headers,
             task.cancel_requested,
+            task.queue,
         )
         for task in found
     ]
@@ -195,7 +211,7 @@ def finish(held: Sequence[Held]) -> None:
     """Delete tasks that this transaction has locked and whose final outcome it writes."""
     if held:
         done = rows().filter(chain_id__in={task.chain_id for task in held}, key__in=[task.key for task in held])
-        done._raw_delete(database.alias())
+        _delete(done)
 
 
 def retry(held: Held, *, delay: timedelta, failure: str, details: str | None = None) -> bool:
@@ -211,7 +227,7 @@ def give_back(held: Held) -> bool:
 
 def leave_outside(held: Held) -> bool:
     """Its attempt goes on without a worker, until somebody uses its token. False: it is not ours any more."""
-    return bool(_of(held).update(worker=OUTSIDE, external=True))
+    return bool(_of(held).update(worker=OUTSIDE, external=True, admitted=False))
 
 
 class _Looks(msgspec.Struct):
@@ -259,7 +275,7 @@ def held_by(worker: int) -> set[Held]:
 
 def cancel(chain_id: UUID, keys: Collection[str]) -> None:
     """Delete the tasks of activities that their workflow has given up."""
-    rows().filter(chain_id=chain_id, key__in=keys).delete()
+    _delete(rows().filter(chain_id=chain_id, key__in=keys))
 
 
 def ask_to_stop(chain_id: UUID, keys: Collection[str]) -> set[str]:
@@ -268,11 +284,23 @@ def ask_to_stop(chain_id: UUID, keys: Collection[str]) -> set[str]:
     The caller has locked the tasks.
     """
     mine = rows().filter(chain_id=chain_id, key__in=keys)
-    mine.filter(worker__isnull=False).update(cancel_requested=True)
+    database.exactly(mine.filter(worker__isnull=False)).update(cancel_requested=True)
     unowned = mine.filter(worker__isnull=True)
     stopped = set(unowned.values_list("key", flat=True))
-    unowned.delete()
+    _delete(unowned)
     return stopped
+
+
+def delete_all(chains: Collection[UUID], *, apart_from: Collection[str]) -> None:
+    """Delete the tasks of these chains, but not the activities with these keys."""
+    _delete(rows().filter(chain_id__in=chains).exclude(key__in=apart_from))
+
+
+def _delete(found: QuerySet[ActivityTask]) -> None:
+    if database.is_mariadb():
+        database.delete(ActivityTask, list(found.values_list("pk", flat=True)))
+    else:
+        found._raw_delete(database.alias())
 
 
 def asked_to_stop(held: Collection[Held]) -> set[Held]:
@@ -285,16 +313,24 @@ def asked_to_stop(held: Collection[Held]) -> set[Held]:
 
 def give_to(chain_id: UUID, keys: Collection[str], run_id: UUID) -> None:
     """These activities are those of another run of their chain from now on; whoever executes them goes on."""
-    if keys:
-        rows().filter(chain_id=chain_id, key__in=keys).update(run_id=run_id)
+    database.exactly(rows().filter(chain_id=chain_id, key__in=keys)).update(run_id=run_id)
 
 
-def existing(places: Collection[tuple[UUID, str]]) -> set[tuple[UUID, str]]:
-    """Which of these activities, given by (chain, key), have a task row."""
+def existing(places: Collection[tuple[UUID, str]], *, settled: bool = False) -> set[tuple[UUID, str]]:
+    """Which of these activities, given by (chain, key), have a task row.
+
+    ``settled``: waits, where that can be, for transactions that are adding them.
+    """
     if not places:
         return set()
-    chains = {chain for chain, _ in places}
-    return set(rows().filter(chain_id__in=chains).values_list("chain_id", "key")) & set(places)
+    chains, params = database.keys({chain for chain, _ in places})
+    key = database.connection().ops.quote_name("key")
+    found = database.select(
+        f"SELECT chain_id, {key} FROM {ActivityTask._meta.db_table} WHERE chain_id IN ({chains}) "
+        + (database.settled_lock() if settled else ""),
+        params,
+    )
+    return {(database.as_uuid(chain), key) for chain, key in found} & set(places)
 
 
 def overdue(limit: int = 500) -> list[ActivityTask]:
@@ -306,7 +342,7 @@ def overdue(limit: int = 500) -> list[ActivityTask]:
         Q(worker__isnull=False, deadline__lt=clock.plus(clock.now(), -OVERDUE_GRACE))
         | Q(worker=OUTSIDE, deadline__lte=clock.now())
     )
-    return list(passed.order_by("deadline").select_for_update(skip_locked=True, no_key=True)[:limit])
+    return list(database.to_change(passed.order_by("deadline"))[:limit])
 
 
 def expired(limit: int = 500) -> list[ActivityTask]:
@@ -316,18 +352,18 @@ def expired(limit: int = 500) -> list[ActivityTask]:
         Q(Q(worker__isnull=True) | Q(worker=OUTSIDE), expires_at__lte=now)
         | Q(expires_at__lt=clock.plus(now, -OVERDUE_GRACE))
     )
-    return list(passed.order_by("expires_at").select_for_update(skip_locked=True, no_key=True)[:limit])
+    return list(database.to_change(passed.order_by("expires_at"))[:limit])
 
 
 def unstarted(limit: int = 500) -> list[ActivityTask]:
     """Tasks that nobody has begun before their schedule_to_start passed. Locked for this transaction."""
     passed = rows().filter(worker__isnull=True, start_before__lte=clock.now()).order_by("start_before")
-    return list(passed.select_for_update(skip_locked=True, no_key=True)[:limit])
+    return list(database.to_change(passed)[:limit])
 
 
 def abandoned(dead: Collection[int], limit: int = 500) -> list[ActivityTask]:
     """Tasks of dead workers. Locked for this transaction."""
-    return list(rows().filter(worker__in=dead).select_for_update(skip_locked=True, no_key=True)[:limit])
+    return list(database.to_change(rows().filter(worker__in=dead))[:limit])
 
 
 def interrupt(task: ActivityTask) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
@@ -35,14 +36,41 @@ def add(chain_id: UUID, update_id: str, name: str) -> bool:
 
     Meeting one that is not yet committed, this waits for that transaction's end.
     """
+    return _insert(chain_id, update_id, name, State.SENT)
+
+
+def claim_key(chain_id: UUID, key: str, name: str, digest: str) -> bool:
+    """Note in the caller's transaction that a chain has got the message ``name`` under an idempotency key.
+
+    It stands among the chain's updates, answered from the beginning, and is forgotten with them. ``digest``: of what
+    came with the key. False: the key was claimed before.
+    """
+    return _insert(chain_id, _place_of(key), name, State.COMPLETED, digest)
+
+
+def claimed_digest(chain_id: UUID, key: str) -> str | None:
+    """What came with an idempotency key; None: the chain has never got it."""
+    found = read(chain_id, _place_of(key))
+    return found.result if found is not None else None
+
+
+def _insert(chain_id: UUID, update_id: str, name: str, state: State, result: str | None = None) -> bool:
+    """``result``: that it is answered, by this."""
     now, params = clock.sql()
     with database.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO {_TABLE} (chain_id, update_id, name, state, created_at) VALUES (%s, %s, %s, %s, {now}) "
-            "ON CONFLICT DO NOTHING",
-            [database.key_of(chain_id), update_id, name, State.SENT, *params],
+            database.unless_there(
+                f"INSERT INTO {_TABLE} (chain_id, update_id, name, state, result, created_at, closed_at) "
+                f"VALUES (%s, %s, %s, %s, %s, {now}, CASE WHEN %s THEN {now} END)"
+            ),
+            [database.key_of(chain_id), update_id, name, state, result, *params, result is not None, *params],
         )
         return bool(cursor.rowcount)
+
+
+def _place_of(key: str) -> str:
+    """Where no update of a caller's can be: its ids are printable."""
+    return "\t" + hashlib.sha256(key.encode()).hexdigest()
 
 
 def read(chain_id: UUID, update_id: str) -> Reply | None:
@@ -104,12 +132,15 @@ def prune() -> int:
     now, params = clock.sql()
     # By the place where a row lies: a planner that has to join a thousand keys would rather read the table whole.
     expired = f"FROM {_TABLE} WHERE expires_at < {now} LIMIT {BATCH}"
-    theirs = (
-        f"ctid = ANY(ARRAY(SELECT ctid {expired}))" if database.is_postgres() else f"rowid IN (SELECT rowid {expired})"
-    )
+    if database.is_mariadb():
+        delete = f"DELETE {expired}"
+    elif database.is_postgres():
+        delete = f"DELETE FROM {_TABLE} WHERE ctid = ANY(ARRAY(SELECT ctid {expired}))"
+    else:
+        delete = f"DELETE FROM {_TABLE} WHERE rowid IN (SELECT rowid {expired})"
     while True:
         with database.writing(), database.cursor() as cursor:
-            cursor.execute(f"DELETE FROM {_TABLE} WHERE {theirs}", params)
+            cursor.execute(delete, params)
             deleted = int(cursor.rowcount)
         total += deleted
         if deleted < BATCH:

@@ -16,7 +16,7 @@ from django_durable.client import waiting
 from django_durable.client.handle import WorkflowHandle
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.exceptions import DurableError, WaitsInVain, WouldWaitForever
-from django_durable.store import clock, database, history, horizon, leases, runs
+from django_durable.store import clock, database, history, horizon, leases, runs, status_cache
 from django_durable.testing import reasons
 from django_durable.testing.hands import Hands, Killed
 from django_durable.testing.mocks import AnyActivity, Mock, Mocks
@@ -49,6 +49,7 @@ def environment() -> Iterator[Environment]:
         )
     with ExitStack() as stack:
         stack.enter_context(database.adopting())
+        stack.enter_context(status_cache.leaving_alone())
         stack.enter_context(embedded.standing_back())
         one = Environment()
         stack.callback(one._close)

@@ -9,8 +9,8 @@ from datetime import datetime
 
 from django.db import DatabaseError
 
-from django_durable import __version__
 from django_durable.exceptions import DurableError
+from django_durable.release import VERSION
 from django_durable.store import horizon, leases
 from django_durable.testing.executor import InlineExecutor
 from django_durable.testing.mocks import Mocks
@@ -50,7 +50,13 @@ class Hands:
             queues=(),
             definitions=sorted(self._serving.definitions),
             concurrency=self._executor.capacity,
-            release=__version__,
+            release=VERSION,
+        )
+        self._maintenance = Maintenance(
+            lambda: self.worker,
+            may_judge=lambda: False,
+            definitions=self._serving.definitions,
+            wake=self._wake,
         )
         self._engine = Engine(
             self.worker,
@@ -61,14 +67,9 @@ class Hands:
             pace=NoPause(),
             linger=lambda: 0.0,
             on_tick=lambda: None,  # every sweep looks at schedules
+            on_ending=self._maintenance.end,
             stopped=lambda: True,
             finished=self._finished,
-        )
-        self._maintenance = Maintenance(
-            lambda: self.worker,
-            may_judge=lambda: False,
-            definitions=self._serving.definitions,
-            wake=self._wake,
         )
 
     @property
@@ -97,11 +98,12 @@ class Hands:
         )
 
     def next_timer(self) -> datetime | None:
-        """When the next timer of a run in hand is due, or an attempt that is running now is overdue."""
+        """When the next timer of a run in hand is due, a queue lets in more, or a running attempt is overdue."""
         owned = self._engine.holdings.owned.values()
         timers = [run.timer[0] for run in owned if run.timer is not None]
         deadline = self._executor.next_deadline()
-        return min([*timers, *([deadline] if deadline is not None else [])], default=None)
+        others = [one for one in (deadline, self._engine.taking.lets_in_at) if one is not None]
+        return min([*timers, *others], default=None)
 
     def die(self) -> None:
         """End as a process does that is killed: whatever was not committed is lost, and others take over."""

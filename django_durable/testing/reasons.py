@@ -11,12 +11,13 @@ from django_durable.exceptions import UnknownDefinition
 from django_durable.history import blocking
 from django_durable.history.status import Status
 from django_durable.models import WorkflowRun
-from django_durable.store import history, runs, transcripts
+from django_durable.store import history, queues, runs, transcripts
 
 
 def is_blocked(run_id: UUID) -> bool:
     """Whether the chain of this run waits for other code."""
-    return runs.chain_status(run_id) == Status.BLOCKED
+    state = runs.chain_state(run_id)
+    return state is not None and state.status == Status.BLOCKED
 
 
 def why_it_waits(run_id: UUID) -> str:
@@ -28,6 +29,10 @@ def why_it_waits(run_id: UUID) -> str:
     if block is not None:
         where = f" ({block.where})" if block.where else ""
         return f"Workflow {run.workflow_id!r} is blocked{where}: {block.message}"
+    if queues.read_one(run.queue).paused:
+        return (
+            f"Workflow {run.workflow_id!r} waits in the queue {run.queue!r}, which is paused: durable.resume_queue()."
+        )
     return (
         f"Workflow {run.workflow_id!r} ({run.name}) is {reading.status_of(run).status} and waits for something that "
         f"does not come by itself: {_wanted(run)}."

@@ -4,44 +4,35 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import cache
 
-from django_durable import conf
 from django_durable.exceptions import DefinitionError
-from django_durable.store import database
+from django_durable.transports import choice
 from django_durable.transports.base import Transport
-from django_durable.transports.polling import PollingTransport
-from django_durable.transports.postgres import PostgresTransport
 
 logger = logging.getLogger("django_durable.transports")
-
-KINDS: dict[str, Callable[[], Transport]] = {"polling": PollingTransport, "postgres": PostgresTransport}
-
 
 SCHEDULES = "durable schedules"
 """What every worker listens to beside its queues: a schedule has changed."""
 
 
-def names() -> tuple[str, ...]:
-    """The transports that the settings name, or the best one for the database."""
-    chosen = conf.current().TRANSPORTS
-    if chosen is not None:
-        return tuple(chosen)
-    return ("postgres",) if database.is_postgres() else ("polling",)
-
-
 def all() -> list[Transport]:
-    """The transports in use."""
-    return [_transport(name) for name in names()]
+    """The transports in use. Raises ``DefinitionError`` if the settings are wrong."""
+    return choice.current()
 
 
 def hint_work(queue: str) -> None:
     """Something in ``queue`` is due. Never raises."""
-    for transport in all():
-        try:
-            transport.work(queue)
-        except Exception as error:
-            logger.debug("A wake-up for queue %s was lost: %s", queue, error)
+    _hint(lambda transport: transport.work(queue), f"queue {queue}")
+
+
+def hint_later(queue: str, seconds: float) -> None:
+    """Something in ``queue`` will be due in so many seconds, and no worker waits for that. Never raises."""
+    _hint(lambda transport: transport.later(queue, seconds), f"queue {queue}")
+
+
+def rest(seconds: float) -> None:
+    """This process may be frozen now: send all hints, within so many seconds, and keep no thread. Never raises."""
+    _hint(lambda transport: transport.rest(seconds), "all queues")
 
 
 def hint_schedules() -> None:
@@ -51,16 +42,17 @@ def hint_schedules() -> None:
 
 def hint_message(worker: int) -> None:
     """A chain of ``worker`` has a message. Never raises."""
-    for transport in all():
+    _hint(lambda transport: transport.message(worker), f"worker {worker}")
+
+
+def _hint(give: Callable[[Transport], None], to: str) -> None:
+    try:
+        chosen = all()
+    except DefinitionError as error:  # what was written is committed: workers find it when they look
+        logger.error("A wake-up for %s cannot be sent: %s", to, error)
+        return
+    for transport in chosen:
         try:
-            transport.message(worker)
+            give(transport)
         except Exception as error:
-            logger.debug("A wake-up for worker %s was lost: %s", worker, error)
-
-
-@cache
-def _transport(name: str) -> Transport:
-    kind = KINDS.get(name)
-    if kind is None:
-        raise DefinitionError(f"DURABLE['TRANSPORTS'] names {name!r}; there is {', '.join(sorted(KINDS))}.")
-    return kind()
+            logger.debug("A wake-up for %s was lost: %s", to, error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django_durable.transports.base import Listener, Wake
+from django_durable.transports.base import Listener, Transport, Wake
 
 
 class Silence:
@@ -14,7 +14,7 @@ class Silence:
         pass
 
 
-class PollingTransport:
+class PollingTransport(Transport):
     """Sends nothing and hears nothing."""
 
     def work(self, queue: str) -> None:

@@ -11,11 +11,14 @@ import hashlib
 import logging
 import threading
 import time
+from collections.abc import Mapping
+from typing import Any
 
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError, connections
 
-from django_durable.store import database
-from django_durable.transports.base import Listener, Wake
+from django_durable.exceptions import DefinitionError
+from django_durable.store import database, pooling
+from django_durable.transports.base import Listener, Transport, Wake
 
 QUIET_SECONDS = 0.01
 RECONNECT_SECONDS = 1.0
@@ -33,10 +36,24 @@ def worker_channel(worker: int) -> str:
     return f"durable_w_{worker}"
 
 
-class PostgresTransport:
+class PostgresTransport(Transport):
     """Hints by NOTIFY; without a listener that hears them, by PgBouncer for example, polling remains."""
 
-    def __init__(self) -> None:
+    OPTIONS = {"LISTEN_DATABASE": None}
+
+    def __init__(self, alias: str, options: Mapping[str, Any]) -> None:
+        super().__init__(alias, options)
+        direct = self.options["LISTEN_DATABASE"]
+        if direct is not None and direct not in connections.settings:
+            raise DefinitionError(
+                f"Transport {alias!r} is to listen on database {direct!r}, which is not in DATABASES. It has: "
+                f"{', '.join(connections.settings)}."
+            )
+        if not database.is_postgres():
+            raise DefinitionError(
+                f"Transport {alias!r} notifies through PostgreSQL, but database {database.alias()!r} is none. "
+                "Choose another transport, or leave TRANSPORTS out."
+            )
         self._sent: dict[str, float] = {}
 
     def work(self, queue: str) -> None:
@@ -46,7 +63,8 @@ class PostgresTransport:
         self._notify(worker_channel(worker))
 
     def listen(self, queues: tuple[str, ...], worker: int, wake: Wake) -> Listener:
-        return PostgresListener([*map(queue_channel, queues), worker_channel(worker)], wake)
+        channels = [*map(queue_channel, queues), worker_channel(worker)]
+        return PostgresListener(channels, wake, direct=self.options["LISTEN_DATABASE"])
 
     def _notify(self, channel: str) -> None:
         now = time.monotonic()
@@ -59,11 +77,19 @@ class PostgresTransport:
             cursor.execute("SELECT pg_notify(%s, '')", [channel])
 
 
-class PostgresListener:
-    """A thread that waits for notifications on its own connection and reconnects for ever."""
+class Pooled(Exception):
+    """A LISTEN would stay behind in a connection of the pooler, whose other clients would get the notifications."""
 
-    def __init__(self, channels: list[str], wake: Wake) -> None:
+
+class PostgresListener:
+    """A thread that waits for notifications on its own connection and reconnects for ever.
+
+    ``direct``: the alias by which the database is reached for that, whatever is in between.
+    """
+
+    def __init__(self, channels: list[str], wake: Wake, *, direct: str | None = None) -> None:
         self.hears = False
+        self._direct = direct
         self._channels = channels
         self._wake = wake
         self._closed = threading.Event()
@@ -78,18 +104,37 @@ class PostgresListener:
         while not self._closed.is_set():
             try:
                 self._hear()
+            except Pooled:
+                logger.warning(
+                    "Notifications cannot be heard through a pooler such as PgBouncer, so this worker polls. Give the "
+                    "transport 'postgres' the option LISTEN_DATABASE, the alias of a direct connection in DATABASES, "
+                    "or choose the transport 'polling' or 'redis'."
+                )
+                self._disconnect()
+                self._closed.wait()
             except Exception as error:  # any driver error: the database is the truth, this is only a hint
                 logger.debug("Listening for wake-ups was interrupted: %s", error)
                 self._wake()
                 self._closed.wait(RECONNECT_SECONDS)
             finally:
                 self.hears = False
-                database.discard()
+                self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._direct is None:
+            database.discard()
+            return
+        try:
+            connections[self._direct].close()
+        except (DatabaseError, InterfaceError):  # it is broken, and so is closed
+            pass
 
     def _hear(self) -> None:
-        own = database.own_connection()
+        own = database.own_connection(self._direct)
         own.ensure_connection()
         own.set_autocommit(True)
+        if self._direct is None and pooling.is_pooled(own):
+            raise Pooled
         raw = own.connection
         if raw is None:
             raise DatabaseError("No connection to listen on.")

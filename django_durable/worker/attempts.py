@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -17,18 +18,25 @@ from django.db import DatabaseError, IntegrityError, InterfaceError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from django_durable import propagation
+from django_durable import instrumentation, propagation
 from django_durable.client import tokens
 from django_durable.definitions import current
-from django_durable.exceptions import ActivityCancelled, ActivityCompletesLater, DurableError, RetryAfter
+from django_durable.exceptions import (
+    ActivityCancelled,
+    ActivityCompletesLater,
+    DurableError,
+    PayloadUnreadable,
+    RetryAfter,
+)
 from django_durable.history import failures, messages
 from django_durable.payloads import codec, payload
 from django_durable.payloads.payload import Payload
 from django_durable.store import database, flush, outcomes
-from django_durable.worker import foreign
+from django_durable.worker import foreign, reporting
 from django_durable.worker.jobs import Finished, Job
 
 READ_BACK_PAUSE = 0.2
+UNREADABLE_PAUSE = timedelta(seconds=30)  # before an attempt whose arguments could not be read is made again
 
 
 class FenceLost(Exception):
@@ -55,21 +63,36 @@ def execute(job: Job) -> Finished:
 
 def _execute(job: Job) -> Finished:
     """In a context of its own: nothing that it sets is left behind for the thread's next job."""
-    with current.entered(_current(job)), propagation.restored(job.headers):
-        if job.definition.options.atomic:
-            return _execute_atomic(job)
-        args, kwargs = job.definition.decode_input(job.input)
-        value = job.function(*args, **kwargs)
-        return Finished(job=job, result=job.definition.encode_result(value))
+    with current.entered(partial(_current, job)), propagation.restored(job.headers), _surrounded(job):
+        try:
+            return _execute_atomic(job) if job.definition.options.atomic else _call(job)
+        except ActivityCompletesLater:
+            raise
+        except BaseException as error:  # while everything that surrounds it is there, to be told
+            return failed(job, error)
+
+
+def _call(job: Job) -> Finished:
+    args, kwargs = job.definition.decode_input(job.input)
+    value = job.function(*args, **kwargs)
+    return Finished(job=job, result=job.definition.encode_result(value))
+
+
+def _surrounded(job: Job) -> AbstractContextManager[object]:
+    return instrumentation.attempting(name=job.definition.name)
 
 
 async def execute_async(job: Job) -> Finished:
     """Run an ``async def`` activity on this thread's event loop, with a thread of its own for sync ORM calls."""
     try:
-        with current.entered(_current(job)), propagation.restored(job.headers):
+        with current.entered(partial(_current, job)), propagation.restored(job.headers), _surrounded(job):
             async with ThreadSensitiveContext() as context:
                 try:
                     return await _await(job)
+                except ActivityCompletesLater:
+                    raise
+                except BaseException as error:
+                    return failed(job, error)
                 finally:
                     if context in SyncToAsync.context_to_thread_executor:  # the thread ends with this attempt
                         await sync_to_async(close_connections)()
@@ -92,8 +115,13 @@ def execute_async_here(job: Job) -> Finished:
 
 
 def _execute_async_here(job: Job) -> Finished:
-    with current.entered(_current(job)), propagation.restored(job.headers):
-        return async_to_sync(_await)(job)
+    with current.entered(partial(_current, job)), propagation.restored(job.headers), _surrounded(job):
+        try:
+            return async_to_sync(_await)(job)
+        except ActivityCompletesLater:
+            raise
+        except BaseException as error:
+            return failed(job, error)
 
 
 async def _await(job: Job) -> Finished:
@@ -111,13 +139,18 @@ def failed(job: Job, error: BaseException) -> Finished:
     """The outcome of an attempt that raised: tried again as the policy says, or final."""
     if job.given_up and isinstance(error, ActivityCancelled | asyncio.CancelledError):
         return cancelled(job)
-    return Finished(job=job, failure=failures.from_exception(_trimmed(error)), retry_after=retry_delay(job, error))
+    failure, delay = failures.from_exception(_trimmed(error)), retry_delay(job, error)
+    if not job.given_up:
+        reporting.tell(job, failure, delay, error)
+    return Finished(job=job, failure=failure, retry_after=delay, told=True)
 
 
 def retry_delay(job: Job, error: BaseException) -> timedelta | None:
     """How long to wait before the next attempt; None: there is none."""
     if job.given_up and not job.timed_out:
         return None  # it was asked to stop
+    if isinstance(error, PayloadUnreadable):  # a worker that has the key or the codec will read it
+        return UNREADABLE_PAUSE
     policy = job.definition.options.retry
     try:
         if not policy.allows(error, job.failures):
@@ -136,6 +169,8 @@ def _current(job: Job) -> current.CurrentActivity:
         workflow_id=job.workflow_id,
         run_id=job.run_id,
         attempt=job.attempt,
+        failed_attempts=job.failures - 1,
+        queue=job.queue,
         idempotency_key=job.key,
         is_cancelled=lambda: job.given_up,
         is_stopping=lambda: job.stopping,
@@ -193,8 +228,7 @@ def _execute_atomic(job: Job) -> Finished:
     transaction: list[str] = []
     error: BaseException | None = None
     try:
-        with database.writing(durable=True):
-            _limit_idle_time()
+        with database.writing_guarded():
             args, kwargs = job.definition.decode_input(job.input)
             with foreign.Refusal(job.definition.name):
                 value = job.function(*args, **kwargs)
@@ -239,7 +273,7 @@ def _outcome_after(transaction: list[str], place: tuple[Any, str]) -> outcomes.O
     for own in transaction:
         if flush.is_in_progress(own):
             raise flush.StillInProgress
-    return outcomes.read([place]).get(place)
+    return outcomes.read_settled(place)
 
 
 def _when_answered(ask: Callable[[], Any], *, give_up: Callable[[], bool]) -> Any:
@@ -255,14 +289,6 @@ def _when_answered(ask: Callable[[], Any], *, give_up: Callable[[], bool]) -> An
             time.sleep(READ_BACK_PAUSE)
 
 
-def _limit_idle_time() -> None:
-    """A process that is stopped inside the transaction must not keep its locks for ever: the server ends it."""
-    if database.is_postgres():
-        *_, longest = database.limits()
-        with database.cursor() as cursor:
-            cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [longest])
-
-
 # Connections of this thread
 
 
@@ -273,8 +299,7 @@ def refresh_connections() -> None:
     """
     for own in _open_connections():
         if own.errors_occurred or not own.is_usable():
-            own.close()
-            own.errors_occurred = False
+            _close(own)
 
 
 def release_connections() -> None:
@@ -284,14 +309,19 @@ def release_connections() -> None:
         if own.errors_occurred and not own.is_usable():
             database.count_loss()
         if own.errors_occurred or own.settings_dict["OPTIONS"].get("pool") or not own.get_autocommit():
-            own.close()
-            own.errors_occurred = False
+            _close(own)
 
 
 def close_connections() -> None:
     """Close all connections of this thread: it has nothing to do for a while."""
     for own in _open_connections():
+        _close(own)
+
+
+def _close(own: BaseDatabaseWrapper) -> None:
+    with suppress(DatabaseError, InterfaceError):  # MariaDB's driver complains of one that is closed
         own.close()
+    own.errors_occurred = False
 
 
 def watch_connections() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import queue
 import signal
-import sys
 import threading
 from typing import Any
 
@@ -57,6 +56,7 @@ class Child:
             sequence=request.sequence,
             key=request.key,
             worker=0,
+            queue=request.queue,
             attempt=request.attempt,
             interruptions=request.interruptions,
             headers=request.headers,
@@ -96,19 +96,18 @@ class Heart:
 
 def main() -> None:
     """Serve the worker at the other end of this process's standard streams."""
-    for name in ("SIGINT", "SIGTERM"):  # sent to the whole group of processes; the worker decides what they mean
-        signal.signal(getattr(signal, name), _leave_it_to_the_worker)
-    receiving, sending = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)  # what activities print must not get between the messages
-    sys.stdout = sys.stderr
-    with os.fdopen(receiving, "rb") as source, os.fdopen(sending, "wb") as target:
-        Child(wire.Pipe(source, target)).serve()
+    leave_signals_to_parent()
+    with wire.over_standard_streams() as pipe:
+        Child(pipe).serve()
 
 
-def _leave_it_to_the_worker(number: int, frame: Any) -> None:
+def leave_signals_to_parent() -> None:
+    """Signals are sent to the whole group of processes; the one that has started this one decides what they mean."""
+    for name in ("SIGINT", "SIGTERM"):
+        signal.signal(getattr(signal, name), _ignore)
+
+
+def _ignore(number: int, frame: Any) -> None:
     """A function and not ``SIG_IGN``, which programs that an activity starts would inherit."""
 
 
@@ -128,4 +127,5 @@ def _done(finished: Finished) -> wire.Done:
         failure=finished.failure,
         retry_after=again.total_seconds() if again is not None else None,
         later=finished.later,
+        told=finished.told,
     )

@@ -51,15 +51,9 @@ def start_if_configured(**_: object) -> None:
             worker.wake()
 
 
-def refuse() -> None:
-    """This process is a worker already."""
-    global _refused
-    _refused = True
-
-
 @contextmanager
 def standing_back() -> Iterator[None]:
-    """Inside the block no worker is started here: a test's environment does the work."""
+    """Inside the block no worker is started here: the process is one itself, or a test's environment does the work."""
     global _refused
     before, _refused = _refused, True
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import random
 import threading
 import time
 from collections import deque
@@ -14,22 +12,24 @@ from uuid import UUID
 from django_durable import conf, instrumentation, transports
 from django_durable.client import messaging
 from django_durable.history import events
-from django_durable.history.status import Status
 from django_durable.store import clock, database, delivery, dispatch, flush, leases, outside
 from django_durable.worker import offspring
 from django_durable.worker.alarms import Alarms
 from django_durable.worker.auditing import Auditor
 from django_durable.worker.beating import Beats
 from django_durable.worker.child_starts import ChildStarts
+from django_durable.worker.committing import BUSY_PAUSES, Committer
+from django_durable.worker.drafting import Drafter
 from django_durable.worker.draining import Drainer
 from django_durable.worker.executors import Slots
 from django_durable.worker.flushing import Flusher
 from django_durable.worker.holdings import Holdings
 from django_durable.worker.instances import InstanceCache
 from django_durable.worker.jobs import Finished, Job
+from django_durable.worker.leaving import Leaving
 from django_durable.worker.loading import Loader
 from django_durable.worker.outside_ends import OutsideEnds
-from django_durable.worker.ownership import Draft, Input, OwnedRun
+from django_durable.worker.ownership import Input, OwnedRun
 from django_durable.worker.pace import Pace
 from django_durable.worker.parking import Parking
 from django_durable.worker.pausing import Pausing
@@ -39,12 +39,9 @@ from django_durable.worker.serving import Serving
 from django_durable.worker.taking import Taking
 from django_durable.worker.watchdog import Watchdog
 
-logger = logging.getLogger("django_durable.worker")
-
 MAX_EVENTS = 1_000  # of one flush: larger ones make every run of this worker wait
 MAX_BYTES = 1_000_000
 MAX_RUNS = 256
-BUSY_PAUSES = (0.05, 2.0)  # seconds, with jitter, before a run whose row somebody holds is tried again
 LAG = 0.05  # seconds of lateness that are worth telling
 LONGEST_REST = 1.0
 RESTS_PER_LEASE = 9  # at least: the heartbeat takes an engine that makes no step for a third of the lease to hang
@@ -67,7 +64,9 @@ class Engine:
         pace: Pace,
         linger: Callable[[], float],
         on_tick: Callable[[], None],
+        on_ending: Callable[[Collection[UUID]], None],
         on_parent_closed: Callable[[UUID], None] = lambda chain: None,
+        on_progress: Callable[[], None] = lambda: None,
         threaded: bool = False,
         stopped: Callable[[], bool],
         finished: deque[Finished],
@@ -78,7 +77,6 @@ class Engine:
         self.time = clock.Estimate()
         self.progress = 0  # counts cycles: the heartbeat renews the lease only while it grows
         self.draining = False
-        self.flushed = 0
         self._slots = slots
         self._watchdog = watchdog
         self._cache = cache
@@ -87,24 +85,36 @@ class Engine:
         self._linger = linger
         self._stopped = stopped
         self._on_tick = on_tick
+        self._on_ending = on_ending
+        self._on_progress = on_progress
+        self._serving = serving
+        self._answered: deque[UUID] = deque()
         self._flusher = Flusher(worker, self.gives_up)
         self.results = Results(worker, self.holdings, slots)
-        self._drainer = Drainer(worker, slots, watchdog)
+        self._drafter = Drafter(worker, slots)
+        self._drainer = Drainer(self._drafter, watchdog)
         self.parking = Parking(worker, self.holdings, slots, self._flusher)
         self.beats = Beats(
             worker, holdings=self.holdings, slots=slots, parking=self.parking, ring=self._bell.set, estimate=self.time
         )
-        self._pausing = Pausing(
-            worker, holdings=self.holdings, flusher=self._flusher, parking=self.parking, lost=self._lose
+        self._leaving = Leaving(
+            holdings=self.holdings,
+            slots=slots,
+            parking=self.parking,
+            watchdog=watchdog,
+            time=self.time,
+            on_next_run=self.wake,
+            on_parent_closed=on_parent_closed,
         )
-        loader = Loader(self._drainer, slots, cache, watchdog, serving, pause=self._pausing.add)
-        self._loader = loader
+        lost = self._leaving.lost
+        self._pausing = Pausing(worker, holdings=self.holdings, flusher=self._flusher, parking=self.parking, lost=lost)
+        self._loader = Loader(self._drafter, slots, cache, watchdog, serving, pause=self._pausing.add)
         self.taking = Taking(
             worker,
             holdings=self.holdings,
             slots=slots,
-            drainer=self._drainer,
-            loader=loader,
+            drafter=self._drafter,
+            loader=self._loader,
             parking=self.parking,
             results=self.results,
             serving=serving,
@@ -117,18 +127,16 @@ class Engine:
             taking=self.taking,
             time=self.time,
             linger=linger,
-            lost=self._lose,
+            lost=lost,
         )
         self._outside = OutsideEnds(
             worker,
             holdings=self.holdings,
             flusher=self._flusher,
-            ended=self._ended_outside,
-            lost=self._lose,
+            ended=self._leaving.ended_outside,
+            lost=lost,
             told=self._tell,
         )
-        self._on_parent_closed = on_parent_closed
-        self._answered: deque[UUID] = deque()
         self._child_starts = ChildStarts(worker, threaded=threaded, told=self.hear)
         self.auditor = Auditor(
             worker,
@@ -136,20 +144,44 @@ class Engine:
             slots=slots,
             flusher=self._flusher,
             parking=self.parking,
-            lost=self._lose,
+            lost=lost,
         )
+        self._committer = Committer(
+            worker,
+            holdings=self.holdings,
+            slots=slots,
+            alarms=self.alarms,
+            flusher=self._flusher,
+            loader=self._loader,
+            parking=self.parking,
+            leaving=self._leaving,
+            time=self.time,
+            start=self._start,
+            start_children=self._start_children,
+            announce=self._announce,
+        )
+
+    @property
+    def flushed(self) -> int:
+        """Events that this worker has committed."""
+        return self._committer.events
 
     def gives_up(self) -> bool:
         """Asked again and again while the database does not answer: waiting for it is progress too."""
-        self.progress += 1
+        self._advance()
         return self._stopped()
+
+    def _advance(self) -> None:
+        self.progress += 1
+        self._on_progress()
 
     # From other threads
 
     def report(self, finished: Finished) -> None:
         """An executor tells the end of an attempt."""
         self._finished.append(finished)
-        self._bell.set()
+        if not self._bell.is_set():  # else the engine has yet to look: it collects only after it has put it back
+            self._bell.set()
 
     def hear(self, chain: UUID) -> None:
         """There is a message for a run that is probably this worker's."""
@@ -170,7 +202,7 @@ class Engine:
 
     def step(self) -> bool:
         """Everything that can be done now. False: there was nothing."""
-        self.progress += 1
+        self._advance()
         self._watchdog.leave()
         database.forget_queries()
         worked = self._collect()
@@ -182,10 +214,11 @@ class Engine:
         worked |= self._pausing.write()
         batch = self._drain()
         if batch:
-            self._flush(batch)
+            self._committer.commit(batch)
         worked |= self.beats.write()
         self.auditor.watch()
         worked |= self._report()
+        self._tell_of_room()
         worked |= self._releaser.release(draining=self.draining)
         return worked or bool(batch)
 
@@ -270,6 +303,8 @@ class Engine:
             self._pausing.add(run)
         if seen.tick:
             self._on_tick()
+        if seen.ending:
+            self._on_ending(seen.ending)
         return bool(seen.runs or seen.jobs)
 
     def _hear_answers(self) -> bool:
@@ -292,14 +327,24 @@ class Engine:
         self.taking.hear(chain for chain in chains if chain in self.holdings.owned)
         others = {chain for chain in chains if chain not in self.holdings.owned}
         messaging.hint_all(others.difference(asked_to_end))
-        messaging.hint_all(others.intersection(asked_to_end), holds=(dispatch.DELAYED,))
+        ending = others.intersection(asked_to_end)
+        if ending:
+            messaging.hint_all(ending, holds=(dispatch.DELAYED,))
+            self._on_ending(ending)
 
     def _announce(self, result: flush.Result) -> None:
-        """Who has got messages in this flush, and which queues have new runs."""
+        """Who has got messages in this flush, which queues have new runs, and which queues of others new tasks."""
         self._tell(result.told, result.asked_to_end)
-        for queue in result.started:
+        for queue in result.started | result.spilled.difference(self._serving.queues):
             transports.hint_work(queue)
         if result.started:
+            self.wake()
+
+    def _tell_of_room(self) -> None:
+        """What has ended may let in what its queue has made wait: here, or at another worker."""
+        freed, self.holdings.freed = self.holdings.freed, set()
+        for queue in freed.intersection(self.taking.governed):
+            transports.hint_work(queue)
             self.wake()
 
     # Drain
@@ -322,12 +367,15 @@ class Engine:
             size += run.draft.size - before[1]
             if run.takes_inputs and not run.must_be_replayed:
                 turn.append(run)
+        changed = []
         for run in batch:
             if not run.wants_write:
-                self._after(run)
-            elif run.draft.ending is not None and run.tries:
+                self._committer.settle(run)
+                continue
+            if run.tries and run.draft.ending is not None:
                 self._drainer.leave_unhandled(run)
-        return [run for run in batch if run.wants_write]
+            changed.append(run)
+        return changed
 
     def _apply(self, run: OwnedRun, now: Any) -> bool:
         if isinstance(run.inputs[0].event, events.RunTerminated):
@@ -339,7 +387,7 @@ class Engine:
             self._drainer.drain(run, now)
         except BaseException as error:
             self._watchdog.leave()
-            self._trouble(run, error)
+            self._leaving.troubled(run, error)
             return False
         return True
 
@@ -349,142 +397,6 @@ class Engine:
         run.stale = False
         if error is not None:
             raise error
-
-    # Flush
-
-    def _flush(self, batch: list[OwnedRun]) -> None:
-        """Commit what the batch wants written; a run whose end was overtaken once is written alone."""
-        alone = [run for run in batch if run.tries]
-        together = [run for run in batch if not run.tries]
-        for group in ([together] if together else []) + [[run] for run in alone]:
-            self._flush_group(group)
-
-    def _flush_group(self, group: list[OwnedRun]) -> None:
-        started = time.monotonic()
-        result, refused = self._flusher.write([run.write() for run in group])
-        if result.time is not None:
-            self.time.update(result.time)
-        written = [run for run in group if result.verdicts.get(run.claimed.chain_id) is flush.Verdict.WRITTEN]
-        count = sum(len(run.draft.events) for run in written)
-        self.flushed += count
-        instrumentation.send(
-            instrumentation.flush_done,
-            worker=self.worker,
-            runs=len(written),
-            events=count,
-            seconds=time.monotonic() - started,
-        )
-        errors = {one.write.chain_id: one.error for one in refused}
-        for run in group:
-            if run.claimed.chain_id in errors:
-                self._trouble(run, errors[run.claimed.chain_id])
-            else:
-                _VERDICTS[result.verdicts[run.claimed.chain_id]](self, run, result)
-        self._announce(result)
-
-    def _written(self, run: OwnedRun, result: flush.Result) -> None:
-        draft, run.draft = run.draft, Draft()
-        run.side = []
-        run.begins = False
-        run.progressed = run.progressed or bool(draft.events)
-        if draft.ending is not None:
-            self._ended(run, draft, draft.ending.status)
-            return
-        run.tries = 0
-        run.noted = run.instance.lingering()
-        run.stale = run.stale or conf.current().INSTANCE_CACHE_SIZE == 0
-        self._stop(run, {key for key, _ in draft.cancelled} | set(draft.stops))
-        for job in draft.local:
-            run.running[job.sequence] = job
-            self._start(job)
-        self._start_children(run)
-        self._after(run)
-
-    def _stop(self, run: OwnedRun, keys: set[str]) -> None:
-        """Tell attempts of this worker that their workflow has given them up."""
-        if keys:
-            for job in [job for job in self.holdings.jobs if job.key in keys and job.chain_id == run.claimed.chain_id]:
-                self._slots.give_up(job)
-
-    def _ended(self, run: OwnedRun, draft: Draft, status: Status | None) -> None:
-        """Nothing of the run stays here. ``status`` None: it goes on elsewhere, or was ended by somebody else."""
-        for job in draft.local:
-            self._slots.give_back(kind=job.definition.executor)
-        for job in run.running.values():
-            if not job.is_abandoned:
-                self._slots.give_up(job)
-        self.holdings.drop(run)
-        if status not in (None, Status.CONTINUED_AS_NEW) and (draft.ending is None or run.instance.had_children):
-            self._on_parent_closed(run.claimed.chain_id)
-        run.instance.evict()
-        if draft.ending is not None and draft.ending.follows is not None:
-            self.wake()  # the next run of the chain is due
-        if status is not None:
-            instrumentation.send(
-                instrumentation.run_closed,
-                workflow_id=run.workflow_id,
-                run_id=run.claimed.run_id,
-                name=run.definition.name,
-                status=status,
-            )
-
-    def _ended_outside(self, run: OwnedRun, status: Status) -> None:
-        draft, run.draft = run.draft, Draft()
-        draft.ending = None  # it is another one
-        self._ended(run, draft, status)
-
-    def _after(self, run: OwnedRun) -> None:
-        """The run has nothing more to write: what does it wait for?"""
-        if run.was_blocked:
-            run.was_blocked = False
-            self.parking.let_go_on(run)
-        self.alarms.set_timer(run)
-        if not run.inputs:
-            self.holdings.ready.pop(run.claimed.chain_id, None)
-            if not run.running and not run.instance.unstarted:
-                run.idle_since = time.monotonic()
-
-    def _busy(self, run: OwnedRun, result: flush.Result) -> None:
-        run.busy_until = time.monotonic() + random.uniform(*BUSY_PAUSES) * random.random() + BUSY_PAUSES[0]
-
-    def _redo(self, run: OwnedRun, result: flush.Result) -> None:
-        """Something reached the run first: nothing of the draft was written, so apply that, then the same inputs."""
-        draft, run.draft = run.draft, Draft()
-        run.stale = True  # its instance has seen what was not written, whatever becomes of the next steps
-        for job in draft.local:
-            self._slots.give_back(kind=job.definition.executor)
-        run.tries += 1
-        self.parking.prepare_again(run, draft, result)
-        if not self.parking.still_ours(run):
-            self._lose(run)
-            return
-        error = self._loader.reload(run)
-        if error is not None:
-            self._trouble(run, error)
-            return
-        run.stale = False
-        self._loader.reconcile([run])
-        self._loader.read_inbox([run])
-        self.parking.put_in_order(run, result)
-        run.timer = None
-        self.alarms.set_timer(run)
-        self.holdings.wake(run)
-
-    def _gone(self, run: OwnedRun, result: flush.Result) -> None:
-        self._lose(run)
-
-    def _lose(self, run: OwnedRun) -> None:
-        """Not ours any more: terminated, or taken over while this worker slept."""
-        draft, run.draft = run.draft, Draft()
-        run.side = []
-        self._ended(run, draft, None)
-        logger.info("Run %s of workflow %s is not this worker's any more.", run.claimed.run_id, run.workflow_id)
-
-    def _trouble(self, run: OwnedRun, error: BaseException) -> None:
-        """The run cannot go on here."""
-        if not isinstance(error, Exception) and not self.parking.is_the_runs_own(error):
-            raise error
-        self.parking.park(run, error, where=self._watchdog.where)
 
     # Act
 
@@ -498,6 +410,14 @@ class Engine:
         if self.draining:
             job.stopping = True
         self.holdings.jobs.add(job)
+        instrumentation.send(
+            instrumentation.activity_started,
+            workflow_id=job.workflow_id,
+            run_id=job.run_id,
+            name=job.definition.name,
+            attempt=job.attempt,
+            queue=job.queue,
+        )
         self._slots.start(job)
 
     def _report(self) -> bool:
@@ -516,7 +436,7 @@ class Engine:
 
     def drain(self) -> None:
         """Stop taking, and hand over what is owned: running activities go on here as task rows."""
-        self.draining = self._drainer.stopping = True
+        self.draining = self._drafter.stopping = True
         for job in self.holdings.jobs:
             self._slots.announce_stop(job)
         self.parking.hand_over(list(self.holdings.owned.values()))
@@ -536,11 +456,3 @@ class Engine:
         self._cache.clear()
         self.alarms.clear()
         self._child_starts.stop()
-
-
-_VERDICTS: dict[flush.Verdict, Callable[[Engine, OwnedRun, flush.Result], None]] = {
-    flush.Verdict.WRITTEN: Engine._written,
-    flush.Verdict.BUSY: Engine._busy,
-    flush.Verdict.REDO: Engine._redo,
-    flush.Verdict.GONE: Engine._gone,
-}

@@ -93,6 +93,10 @@ class Flusher:
             merged.verdicts |= result.verdicts
             merged.succeeded |= result.succeeded
             merged.lost |= result.lost
+            merged.told |= result.told
+            merged.asked_to_end |= result.asked_to_end
+            merged.started |= result.started
+            merged.spilled |= result.spilled
             merged.time = result.time
         return merged, refused
 

@@ -54,6 +54,9 @@ class Heartbeat:
         seen, since = -1, time.monotonic()
         while not self._stop.wait(conf.current().LEASE_SECONDS / BEATS_PER_LEASE):
             now, progress = time.monotonic(), self._progress()
+            if self._worker() is None:  # it has no lease yet
+                since = now
+                continue
             if progress != seen:
                 seen, since = progress, now
             elif now - since > conf.current().LEASE_SECONDS * STALLED_SHARE:

@@ -17,6 +17,7 @@ class Holdings:
         self.ready: dict[UUID, OwnedRun] = {}  # those with inputs to drain or something to write, in turn
         self.jobs: set[Job] = set()  # attempts in slots, whoever waits for them
         self.reports: dict[tasks.Held, delivery.Report] = {}  # outcomes of task rows whose runs others own
+        self.freed: set[str] = set()  # queues in which something of ours has ended
 
     def run_of(self, job: Job) -> OwnedRun | None:
         """The owned run that waits for this attempt."""

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django_durable import conf
 from django_durable.engine.instance import Instance
-from django_durable.store import dispatch
+from django_durable.store import claims
 
 
 class InstanceCache:
@@ -18,12 +18,12 @@ class InstanceCache:
     """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[UUID, tuple[dispatch.Claimed, Instance]] = OrderedDict()
+        self._kept: OrderedDict[UUID, tuple[claims.Claimed, Instance]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def keep(self, claimed: dispatch.Claimed, instance: Instance) -> None:
+    def keep(self, claimed: claims.Claimed, instance: Instance) -> None:
         """Remember the instance of a run that has just been released."""
         limit = conf.current().INSTANCE_CACHE_SIZE
         before = self._kept.pop(claimed.chain_id, None)
@@ -34,7 +34,7 @@ class InstanceCache:
             _, (_, oldest) = self._kept.popitem(last=False)
             oldest.evict()
 
-    def take(self, claimed: dispatch.Claimed) -> Instance | None:
+    def take(self, claimed: claims.Claimed) -> Instance | None:
         """The instance for this claim, if it is still good."""
         kept = self._kept.pop(claimed.chain_id, None)
         if kept is None:

@@ -38,11 +38,13 @@ class Job:
     sequence: int
     key: str
     worker: int
+    queue: str = ""
     attempt: int = 1
     interruptions: int = 0
     held: tasks.Held | None = None
     headers: Payload | None = None  # what surrounded the start of its run
     looks: int = 0  # of ctx.poll() that were made before this one
+    failure: str | None = None  # of the attempt before, as its row has it
     expires_at: datetime | None = None  # when schedule_to_close passes, by the database's clock
     last_details: Payload | None = None  # of the last heartbeat of an attempt before
     details: Payload | None = None  # of this attempt's last heartbeat
@@ -85,6 +87,8 @@ class Job:
     def deadline(self) -> tuple[float, str] | None:
         """When the attempt is overdue, as ``time.monotonic()``, and by which of its timeouts; None: never."""
         options = self.definition.options
+        if options.start_to_close is None and options.heartbeat is None and self.expires is None:
+            return None
         limits = []
         if options.start_to_close is not None:
             limits.append((self.started + options.start_to_close.total_seconds(), "start_to_close"))
@@ -116,3 +120,4 @@ class Finished:
     interrupted: bool = False
     lost: bool = False
     later: bool = False
+    told: bool = False  # its failure is in the log

@@ -15,8 +15,9 @@ from django_durable.history import events, messages
 from django_durable.history.failures import Failure
 from django_durable.payloads import payload
 from django_durable.store import dispatch, history, inbox, leases, outcomes, tasks
-from django_durable.worker import draining
-from django_durable.worker.draining import Drainer
+from django_durable.store.claims import Claimed
+from django_durable.worker import inputs, task_rows
+from django_durable.worker.drafting import Drafter
 from django_durable.worker.executors import Slots
 from django_durable.worker.instances import InstanceCache
 from django_durable.worker.ownership import Input, OwnedRun
@@ -37,7 +38,7 @@ class Loader:
 
     def __init__(
         self,
-        drainer: Drainer,
+        drafter: Drafter,
         slots: Slots,
         cache: InstanceCache,
         watchdog: Watchdog,
@@ -46,14 +47,14 @@ class Loader:
         pause: Callable[[OwnedRun], None],
     ) -> None:
         """``pause`` is told of runs that have a message which says that they are to rest."""
-        self._drainer = drainer
+        self._drafter = drafter
         self._slots = slots
         self._cache = cache
         self._watchdog = watchdog
         self._serving = serving
         self._pause = pause
 
-    def load(self, claims: Sequence[dispatch.Claimed]) -> list[Loaded]:
+    def load(self, claims: Sequence[Claimed]) -> list[Loaded]:
         """Owned runs with live instances, their waiting messages among their inputs."""
         live = {claimed.chain_id: instance for claimed in claims if (instance := self._cache.take(claimed))}
         owned = [self._new_run(claimed, live.get(claimed.chain_id)) for claimed in claims]
@@ -75,11 +76,11 @@ class Loader:
                 self._slots.give_back(kind=job.definition.executor)
             run.instance.evict()
 
-    def untouched(self, claims: Sequence[dispatch.Claimed]) -> list[OwnedRun]:
+    def untouched(self, claims: Sequence[Claimed]) -> list[OwnedRun]:
         """Owned runs whose code does not run."""
         return [self._new_run(claimed) for claimed in claims]
 
-    def asked_to_end(self, held: Sequence[dispatch.Claimed]) -> tuple[list[dispatch.Claimed], list[dispatch.Claimed]]:
+    def asked_to_end(self, held: Sequence[Claimed]) -> tuple[list[Claimed], list[Claimed]]:
         """Held runs that end without their code: those whose parent has ended, and those cancelled while delayed."""
         waiting = inbox.read([claimed.chain_id for claimed in held])
         kinds = {chain: {type(one.message) for one in found} for chain, found in waiting.items()}
@@ -97,13 +98,13 @@ class Loader:
         run.instance = self._new_instance(run.claimed)
         return self._replay(run, history.read_lazily([run.claimed.run_id]).get(run.claimed.run_id, ())).error
 
-    def _new_run(self, claimed: dispatch.Claimed, instance: Instance | None = None) -> OwnedRun:
+    def _new_run(self, claimed: Claimed, instance: Instance | None = None) -> OwnedRun:
         definition = self._serving.definitions[claimed.definition]
         run = OwnedRun(claimed, definition, instance or self._new_instance(claimed))
         run.noted = run.instance.lingering()
         return run
 
-    def _new_instance(self, claimed: dispatch.Claimed) -> Instance:
+    def _new_instance(self, claimed: Claimed) -> Instance:
         definition = self._serving.definitions[claimed.definition]
         info = RunInfo(
             workflow_id=claimed.workflow_id,
@@ -128,7 +129,7 @@ class Loader:
                 first: Drain | None = run.instance.replay(readable, touch=self._watchdog.touch)
             run.noted = run.instance.lingering() if first is None else None
             if first is not None:
-                self._drainer.record(run, first)
+                self._drafter.record(run, first)
         except BaseException as error:
             self._watchdog.leave()
             return Loaded(run, error, self._watchdog.where)
@@ -145,7 +146,7 @@ class Loader:
         there = tasks.existing(places) | inbox.answered(places)
         for run, command in opened:
             if (run.claimed.chain_id, command.key) not in there:
-                run.side.append(self._drainer.place_of(run, command))
+                run.side.append(self._drafter.place_of(run, command))
 
     def reconcile(self, owned: Sequence[OwnedRun]) -> None:
         """Find out what became of local activities that some earlier owner had started.
@@ -186,21 +187,21 @@ class Loader:
     def _run_again(self, run: OwnedRun, pending: Pending, *, died: bool) -> None:
         """An activity that was started, or was about to be, and left no trace."""
         command = pending.command
-        job = self._drainer.new_job(run, command, pending.scheduled_at)
+        job = self._drafter.new_job(run, command, pending.scheduled_at)
         if pending.stopping:
-            outcome = draining.outcome_event(command.sequence, messages.stopped(command.key))
+            outcome = inputs.outcome(command.sequence, messages.stopped(command.key))
             run.inputs.append(Input(outcome, key=command.key))
         elif pending.again == "again":
-            run.side.append(draining.unstarted_task(job, run.claimed.queue, scheduled_at=pending.scheduled_at))
+            run.side.append(task_rows.unstarted(job, run.claimed, scheduled_at=pending.scheduled_at))
         elif not died and pending.again is None:
             if self._slots.take(kind=command.definition.executor):
                 run.draft.local.append(job)
             else:
-                run.side.append(draining.unstarted_task(job, run.claimed.queue))
+                run.side.append(task_rows.unstarted(job, run.claimed))
         elif command.definition.options.at_most_once:
             run.inputs.append(_interrupted(pending))
         else:
-            run.side.append(draining.unstarted_task(job, run.claimed.queue, interruptions=1))
+            run.side.append(task_rows.unstarted(job, run.claimed, interruptions=1))
 
     def read_inbox(self, owned: Sequence[OwnedRun]) -> None:
         """Queue the messages that wait for these runs and are not among their inputs yet."""
@@ -210,7 +211,7 @@ class Loader:
                 if one.id in run.messages:
                     continue
                 run.messages.add(one.id)
-                following = draining.input_of(run, one)
+                following = inputs.of_message(run, one)
                 if following is None:
                     self._pause(run)
                 else:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import logging
 from typing import Any
+from uuid import UUID
+
+import msgspec
 
 from django_durable import instrumentation
+from django_durable.exceptions import ActivityError, ChildWorkflowError
+from django_durable.history.failures import Failure
+from django_durable.worker.reporting import one_line
 
 logger = logging.getLogger("django_durable.worker")
 
+TOLD_ELSEWHERE = {ActivityError.__name__, ChildWorkflowError.__name__}  # the activity's failure is an error already
 LEVELS = {0: logging.ERROR, 1: logging.INFO, 2: logging.DEBUG, 3: logging.DEBUG}
 
 
@@ -32,20 +39,24 @@ def _stopped(*, worker: int, seconds: float, **_: Any) -> None:
     logger.info("Worker %s ends after %.0f s.", worker, seconds)
 
 
-def _closed(*, workflow_id: str, name: str, status: str, **_: Any) -> None:
-    level = logging.WARNING if status == "failed" else logging.DEBUG
-    logger.log(level, "Workflow %s (%s) is %s.", _line(name), _line(workflow_id), status)
+def _closed(
+    *, workflow_id: str, run_id: UUID, name: str, queue: str, status: str, failure: str | None, **_: Any
+) -> None:
+    extra = {"workflow": name, "workflow_id": workflow_id, "run_id": str(run_id), "queue": queue}
+    if status != "failed" or failure is None:
+        logger.debug("Workflow %s (%s) is %s.", one_line(name), one_line(workflow_id), status, extra=extra)
+        return
+    reason = msgspec.json.decode(failure, type=Failure)
+    level = logging.WARNING if reason.type in TOLD_ELSEWHERE else logging.ERROR
+    # The name and the type are parts of the template: without an exception it is what errors are grouped by.
+    what = f"Workflow {one_line(name)} has failed with {one_line(reason.type)}".replace("%", "%%")
+    logger.log(level, what + ": %s", one_line(reason.message), extra=extra)
 
 
-def _blocked(*, workflow_id: str, name: str, block: Any, **_: Any) -> None:
-    logger.error("Workflow %s (%s) is blocked: %s", _line(name), _line(workflow_id), _line(block.message))
-
-
-def _retried(*, workflow_id: str, name: str, attempt: int, error: Any, delay: Any, **_: Any) -> None:
-    logger.warning(
-        "Activity %s of %s failed (attempt %d), next in %.1f s: %s: %s",
-        _line(name), _line(workflow_id), attempt, delay.total_seconds(), error.type, _line(error.message),
-    )  # fmt: skip
+def _blocked(*, workflow_id: str, run_id: UUID, name: str, block: Any, **_: Any) -> None:
+    extra = {"workflow": name, "workflow_id": workflow_id, "run_id": str(run_id)}
+    text = "Workflow %s (%s) is blocked: %s"
+    logger.error(text, one_line(name), one_line(workflow_id), one_line(block.message), extra=extra)
 
 
 def _lagging(*, worker: int, seconds: float, **_: Any) -> None:
@@ -57,16 +68,10 @@ def _lagging(*, worker: int, seconds: float, **_: Any) -> None:
     )
 
 
-def _line(text: str) -> str:
-    """One line whatever is in it: ids and messages are the users'."""
-    return text.encode("unicode_escape").decode() if not text.isprintable() else text
-
-
 RECEIVERS = (
     (instrumentation.worker_started, _started),
     (instrumentation.worker_stopped, _stopped),
     (instrumentation.run_closed, _closed),
     (instrumentation.run_blocked, _blocked),
-    (instrumentation.activity_retried, _retried),
     (instrumentation.engine_lagging, _lagging),
 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -32,12 +33,13 @@ from django_durable.store import (
     tasks,
     updates,
 )
-from django_durable.worker import overdue, task_rows, ticking
+from django_durable.worker import overdue, task_rows, ticking, unowned
+from django_durable.worker.retention import Retention
 
 logger = logging.getLogger("django_durable.worker")
 
 SLOW_SECONDS = 30.0  # between two rounds of what is never urgent
-RETRY_SECONDS = 0.5  # before a sweep that found locked rows goes on
+BETWEEN_PRUNES = 2.0  # while there is more of that to delete
 
 
 class Maintenance:
@@ -56,10 +58,14 @@ class Maintenance:
         self._definitions = definitions
         self._wake = wake
         self._asked = threading.Event()
+        self._asked_at = self._swept_at = 0.0  # ``time.monotonic()``: of the last wish, of the last sweep's beginning
         self._stopped = False
         self._declared = False
         self._parents: deque[UUID] = deque()  # that have ended: their children are to be told
+        self._ending: deque[UUID] = deque()  # that nobody has, and that end without their code
         self._slow_at = 0.0
+        self._retention = Retention()
+        self._prune_at = time.monotonic() + SLOW_SECONDS * random.random()  # not all workers at once
         self._thread = threading.Thread(target=self._run, name="durable-maintenance", daemon=True)
 
     def start(self) -> None:
@@ -71,26 +77,40 @@ class Maintenance:
 
     def ask(self) -> None:
         """There is something to sweep."""
+        self._asked_at = time.monotonic()
         self._asked.set()
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether every sweep that was asked for has ended."""
+        return self._swept_at >= self._asked_at
 
     def close_children_of(self, chain: UUID) -> None:
         """A parent has ended: do with its children as their options say. Called from any thread."""
         self._parents.append(chain)
-        self._asked.set()
+        self.ask()
+
+    def end(self, chains: Collection[UUID]) -> None:
+        """Nobody has these, and they have been asked to end: that needs no code. Called from any thread."""
+        self._ending.extend(chains)
+        self.ask()
 
     def _run(self) -> None:
         database.own_connection()
         while not self._stopped:
+            began = time.monotonic()
             try:
                 self._declare()
                 self.sweep()
+                self._prune()
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("A sweep was interrupted and will be repeated: %s", error)
                 database.discard()
             except Exception:
                 logger.exception("A sweep failed and will be repeated.")
                 database.discard()
-            self._asked.wait(SLOW_SECONDS)
+            self._swept_at = began
+            self._asked.wait(min(SLOW_SECONDS, max(0.0, self._prune_at - time.monotonic())))
             self._asked.clear()
         database.discard()
 
@@ -117,12 +137,22 @@ class Maintenance:
         ticked = ticking.tick({one.name for one in self._definitions.values()})
         recovered = recover()
         recovered += overdue.sweep()
+        recovered += unowned.sweep({self._ending.popleft() for _ in range(len(self._ending))})
         if thoroughly or time.monotonic() >= self._slow_at:
             self._slow_at = time.monotonic() + SLOW_SECONDS
             self._slow_round()
         closed = self._close_children()
         if recovered or ticked or closed:
             self._wake()
+
+    def _prune(self) -> None:
+        """Last of all, and only until something else is to be swept."""
+        worker = self._worker()
+        if worker is None or time.monotonic() < self._prune_at:
+            return
+        self._prune_at = time.monotonic() + SLOW_SECONDS
+        if self._retention.round(worker, enough=lambda: self._stopped or self._asked.is_set()):
+            self._prune_at = time.monotonic() + BETWEEN_PRUNES
 
     def _close_children(self) -> int:
         parents = {self._parents.popleft() for _ in range(len(self._parents))}
@@ -175,15 +205,16 @@ def _release_tasks(dead: list[int]) -> int:
     """One batch of dead workers' tasks: tried again, or failed as interrupted."""
     with database.sweeping():
         abandoned = recovery.abandoned_tasks(dead)
-        reports = []
+        ends: list[overdue.End] = []
         for task in abandoned:
             if _may_try_again(task):
                 tasks.interrupt(task)
             else:
-                reports.append(_interrupted(task))
-        busy, woken = delivery.deliver(reports)
+                ends.append(_interrupted(task))
+        busy, woken = delivery.deliver([report for report, _ in ends])
     for chain in woken:
         messaging.hint(chain)
+    overdue.tell(ends, busy)
     return len(abandoned) - len(busy)
 
 
@@ -196,10 +227,10 @@ def _may_try_again(task: ActivityTask) -> bool:
         return True  # some worker that has the activity decides when it is interrupted again
 
 
-def _interrupted(task: ActivityTask) -> delivery.Report:
+def _interrupted(task: ActivityTask) -> overdue.End:
     failure = Failure(
         type="Interrupted",
         message=f"The processes that ran this activity died ({task.interruptions + 1} times).",
         non_retryable=True,
     )
-    return overdue.report(task, failure, interrupted=True)
+    return overdue.ended(task, failure, interrupted=True)

@@ -16,7 +16,10 @@ from django_durable.worker.ownership import OwnedRun
 
 
 def new_child(run: OwnedRun, command: ScheduleChild) -> starts.NewRun:
-    """The child as its options say, under the ids that its parent knows it by."""
+    """The child as its options say, under the ids that its parent knows it by.
+
+    In its parent's queue it waits for no turn: parents that wait for children could keep all the places.
+    """
     new = starting.new_run(command.definition, command.input, headers=run.instance.beginning.headers)
     claimed = run.claimed
     parent = events.Parent(
@@ -25,6 +28,8 @@ def new_child(run: OwnedRun, command: ScheduleChild) -> starts.NewRun:
     return new._replace(
         run_id=command.run_id,
         workflow_id=command.workflow_id,
+        partition_key=new.partition_key or claimed.partition_key,
+        admitted=new.queue == claimed.queue,
         started=msgspec.structs.replace(new.started, parent=parent),
         parent_chain_id=claimed.chain_id,
         parent_run_id=claimed.run_id,

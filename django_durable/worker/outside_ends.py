@@ -10,14 +10,14 @@ from functools import partial
 from uuid import UUID
 
 from django_durable.history.status import Status
-from django_durable.store import dispatch, outside
+from django_durable.store import claims, outside
 from django_durable.worker.flushing import Flusher
 from django_durable.worker.holdings import Holdings
 from django_durable.worker.ownership import OwnedRun
 
 BUSY_PAUSES = (0.05, 1.0)  # seconds, before a run whose row somebody holds is tried again
 
-Verb = Callable[[int, Sequence[dispatch.Claimed]], outside.Fates]
+Verb = Callable[[int, Sequence[claims.Claimed]], outside.Fates]
 
 
 class OutsideEnds:

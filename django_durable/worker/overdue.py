@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Sequence
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,7 +17,7 @@ from django_durable.history.failures import Failure
 from django_durable.models import ActivityTask
 from django_durable.payloads import payload
 from django_durable.store import clock, database, delivery, tasks
-from django_durable.worker import attempts, task_rows, timeouts
+from django_durable.worker import attempts, reporting, task_rows, timeouts
 from django_durable.worker.jobs import Job
 
 
@@ -26,15 +29,16 @@ def sweep() -> int:
         unstarted = [task for task in tasks.unstarted() if task.pk not in known]
         known |= {task.pk for task in unstarted}
         overdue = [task for task in tasks.overdue() if task.pk not in known]
-        reports = [
+        ends = [
             *(_given_up(task, "schedule_to_close") for task in expired),
             *(_given_up(task, "schedule_to_start") for task in unstarted),
-            *(report for task in overdue if (report := _failed_attempt(task)) is not None),
+            *(end for task in overdue if (end := _failed_attempt(task)) is not None),
         ]
-        _, woken = delivery.deliver(reports)
+        busy, woken = delivery.deliver([report for report, _ in ends])
     for chain in woken:
         messaging.hint(chain)
-    return len(reports)
+    tell(ends, busy)
+    return len(ends)
 
 
 def report(task: ActivityTask, failure: Failure, **ending: Any) -> delivery.Report:
@@ -46,14 +50,36 @@ def report(task: ActivityTask, failure: Failure, **ending: Any) -> delivery.Repo
     return delivery.Report(held=_held(task), outcome=outcome, settles=_is_atomic(task))
 
 
-def _given_up(task: ActivityTask, timeout: str) -> delivery.Report:
+End = tuple[delivery.Report, Callable[[], None]]
+"""What is written of an attempt's end, and what tells it once that is committed."""
+
+
+def ended(task: ActivityTask, failure: Failure, **ending: Any) -> End:
+    """The last failure of an activity whose row a sweep has locked."""
+    return report(task, failure, **ending), partial(_tell, task, failure, None)
+
+
+def tell(ends: Sequence[End], busy: Collection[tasks.Held]) -> None:
+    """Once it is committed; those that were ``busy`` were left for the next sweep."""
+    for report, telling in ends:
+        if report.held not in busy:
+            telling()
+
+
+def _tell(task: ActivityTask, failure: Failure, delay: timedelta | None) -> None:
+    definition = None if task.options == task_rows.CALLBACK else _definition(task)
+    if definition is not None:
+        reporting.tell(_job(task, definition), failure, delay)
+
+
+def _given_up(task: ActivityTask, timeout: str) -> End:
     before = msgspec.json.decode(task.failure, type=Failure) if task.failure else None
     definition = _definition(task)
     limit = timeouts.limit_of(definition, timeout) if definition is not None else None
-    return report(task, timeouts.failure(task.name, timeout, limit, cause=before), timeout=timeout)
+    return ended(task, timeouts.failure(task.name, timeout, limit, cause=before), timeout=timeout)
 
 
-def _failed_attempt(task: ActivityTask) -> delivery.Report | None:
+def _failed_attempt(task: ActivityTask) -> End | None:
     """None: only a worker that has the activity's code knows whether another attempt follows."""
     if task.options == task_rows.CALLBACK:
         return _unfulfilled(task)
@@ -64,16 +90,17 @@ def _failed_attempt(task: ActivityTask) -> delivery.Report | None:
     failure = timeouts.failure(task.name, timeout, timeouts.limit_of(definition, timeout))
     delay = attempts.retry_delay(_job(task, definition), TimeoutError(failure.message))
     if delay is None:
-        return report(task, failure, timeout=timeout)
+        return ended(task, failure, timeout=timeout)
     if task.expires_at is not None and clock.read() + delay >= task.expires_at:
         limit = timeouts.limit_of(definition, timeouts.LAST)
-        return report(task, timeouts.failure(task.name, timeouts.LAST, limit, cause=failure), timeout=timeouts.LAST)
-    return delivery.Report(held=_held(task), delay=delay, failure=msgspec.json.encode(failure).decode())
+        return ended(task, timeouts.failure(task.name, timeouts.LAST, limit, cause=failure), timeout=timeouts.LAST)
+    again = delivery.Report(held=_held(task), delay=delay, failure=msgspec.json.encode(failure).decode())
+    return again, partial(_tell, task, failure, delay)
 
 
-def _unfulfilled(task: ActivityTask) -> delivery.Report:
+def _unfulfilled(task: ActivityTask) -> End:
     timeout, limit = ("heartbeat", task.heartbeat) if _is_silent(task) else ("timeout", task.start_to_close)
-    return report(task, timeouts.failure(task.name, timeout, limit, kind="Callback"), timeout=timeout)
+    return ended(task, timeouts.failure(task.name, timeout, limit, kind="Callback"), timeout=timeout)
 
 
 def _is_silent(task: ActivityTask) -> bool:
@@ -93,6 +120,7 @@ def _job(task: ActivityTask, definition: ActivityDefinition[Any, Any]) -> Job:
         sequence=task.scheduled,
         key=task.key,
         worker=task.worker or tasks.NOBODY,
+        queue=task.queue,
         attempt=task.attempt,
         interruptions=task.interruptions,
     )

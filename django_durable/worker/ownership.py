@@ -6,14 +6,16 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.engine.instance import Instance
 from django_durable.engine.showing import Shown
-from django_durable.history import events, lingering, progress
+from django_durable.history import codec, events, lingering, progress
 from django_durable.history.lingering import Lingering
 from django_durable.history.progress import Progress
-from django_durable.store import dispatch, flush, history, runs, sends, starts, tasks, updates
+from django_durable.payloads import sealing
+from django_durable.store import claims, dispatch, flush, history, runs, sends, starts, tasks, updates
 from django_durable.worker.jobs import Job
 
 
@@ -65,6 +67,11 @@ class Draft:
         self.progress: Progress | None = None
 
     @property
+    def progresses(self) -> bool:
+        """Whether the run comes on by this: an input that leaves no event, such as a look in vain, is one too."""
+        return bool(self.events or self.applied)
+
+    @property
     def is_shown(self) -> bool:
         """Whether there is something new for people to see."""
         return bool(self.shown) or self.progress is not None
@@ -73,9 +80,10 @@ class Draft:
         self.shown |= shown.attributes
         self.progress = shown.progress or self.progress
 
-    def add(self, row: history.Row) -> None:
+    def add(self, run_id: UUID, sequence: int, time: datetime, event: events.Event) -> None:
+        row = history.Row.of(run_id, sequence, time, event)
         self.events.append(row)
-        self.size += len(row.data)
+        self.size += len(row.data) if sealing.state.is_plain else codec.size(event)
 
     def forget(self, key: str) -> list[Job]:
         """The workflow gave this activity up before it was started; returns jobs whose slots are free again."""
@@ -114,7 +122,7 @@ class OwnedRun:
 
     def __init__(
         self,
-        claimed: dispatch.Claimed,
+        claimed: claims.Claimed,
         definition: WorkflowDefinition[..., Any],
         instance: Instance,
     ) -> None:
@@ -165,22 +173,21 @@ class OwnedRun:
 
     def write(self) -> flush.RunWrite:
         """Everything that this run wants written, as one value."""
-        draft = self.draft
+        draft, claimed = self.draft, self.claimed
         now = self.instance.lingering()
+        settled = [one.settles for one in draft.applied if one.settles is not None]
+        settled += [key for key, atomic in draft.cancelled if atomic]
         return flush.RunWrite(
-            chain_id=self.claimed.chain_id,
-            run_id=self.claimed.run_id,
-            epoch=self.claimed.epoch,
+            chain_id=claimed.chain_id,
+            run_id=claimed.run_id,
+            epoch=claimed.epoch,
             events=tuple(draft.events),
-            consumed=tuple(one.message for one in draft.applied if one.message is not None),
+            consumed=tuple([one.message for one in draft.applied if one.message is not None]),
             spilled=(*self.side, *draft.spilled),
-            finished=tuple(one.held for one in draft.applied if one.held is not None),
-            cancelled=tuple(key for key, _ in draft.cancelled),
+            finished=tuple([one.held for one in draft.applied if one.held is not None]),
+            cancelled=tuple([key for key, _ in draft.cancelled]),
             stops=tuple(draft.stops),
-            settled=(
-                *(one.settles for one in draft.applied if one.settles is not None),
-                *(key for key, atomic in draft.cancelled if atomic),
-            ),
+            settled=tuple(settled),
             replies=tuple(draft.replies.values()),
             lingering=(lingering.encode(now),) if now != self.noted else None,
             ending=draft.ending,
@@ -188,6 +195,7 @@ class OwnedRun:
             progress=progress.encode(draft.progress) if draft.progress is not None else None,
             reopens=self.tries > 0,
             begins=self.begins,
+            acquits=draft.progresses and not draft.events and claimed.recoveries > 0 and not self.progressed,
             children=tuple(draft.children),
             sends=tuple(draft.sends),
         )

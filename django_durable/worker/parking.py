@@ -15,9 +15,9 @@ from django_durable.history import blocking, events, messages, vocabulary
 from django_durable.history.blocking import Block
 from django_durable.history.codec import UnreadableEvent
 from django_durable.payloads import payload
-from django_durable.store import delivery, dispatch, flush, holds, inbox, leases, runs, tasks
-from django_durable.worker import task_rows
-from django_durable.worker.draining import CodeRaised
+from django_durable.store import claims, delivery, dispatch, flush, holds, inbox, leases, runs, tasks
+from django_durable.worker import reporting, task_rows
+from django_durable.worker.drafting import CodeRaised
 from django_durable.worker.executors import Slots
 from django_durable.worker.flushing import Flusher
 from django_durable.worker.holdings import Holdings
@@ -52,17 +52,17 @@ class Parking:
         elif isinstance(error, WorkflowStuck):
             self._park(run, blocking.stuck(where))
         elif isinstance(error, CodeRaised):
-            logger.warning("The code of %r has raised.", run, exc_info=error.error)
+            logger.warning("The code of %r has raised.", run, exc_info=error.error, extra=reporting.fields_of_run(run))
             self._park(run, blocking.raised(error.error, event=error.event, where=error.where))
         elif isinstance(error, UnreadableEvent):
             self._park(run, blocking.unreadable(error), blocked_by=vocabulary.current())
         else:
-            logger.error("The engine cannot go on with %r.", run, exc_info=error)
+            logger.error("The engine cannot go on with %r.", run, exc_info=error, extra=reporting.fields_of_run(run))
             self._park(run, blocking.failure(error))
 
     def park_crashing(self, run: OwnedRun, times: int) -> None:
         """Every worker that had this run died. When it is tried again, it is alone, and may take one more along."""
-        self._park(run, blocking.crashing(times), recoveries=dispatch.PARK_AFTER - 1)
+        self._park(run, blocking.crashing(times), recoveries=claims.PARK_AFTER - 1)
 
     def let_go_on(self, run: OwnedRun) -> None:
         """A parked run has done its next step, or has none to do: it goes on by itself.
@@ -175,7 +175,7 @@ class Parking:
         jobs = [job for job in run.running.values() if job.held is None and (some is None or job in some)]
         if not jobs and not run.side:
             return True
-        new = [task_rows.task_of(job, queue=run.claimed.queue, in_place=True) for job in jobs]
+        new = [task_rows.task_of(job, run.claimed, in_place=True) for job in jobs]
         result, refused = self._flusher.write(
             [
                 flush.RunWrite(

@@ -6,18 +6,15 @@ of its own, not a fork: it begins with nothing of the worker's but its settings.
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import threading
 from datetime import timedelta
 
-from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.db import connections
 
 from django_durable.exceptions import DurableError
 from django_durable.history import failures
-from django_durable.worker import attempts, task_rows, wire
+from django_durable.worker import attempts, interpreters, task_rows, wire
 from django_durable.worker.executors import Done, ThreadExecutor
 from django_durable.worker.jobs import Finished, Job
 
@@ -32,17 +29,7 @@ class ActivityProcess:
     """One process, as the thread sees it that has it."""
 
     def __init__(self) -> None:
-        environment = {
-            **os.environ,
-            ENVIRONMENT_VARIABLE: _settings_module(),
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "django", "durable_process"],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        self._process = interpreters.start("durable_process", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self.pipe = wire.Pipe(self._process.stdout, self._process.stdin)
@@ -142,17 +129,6 @@ class ProcessExecutor(ThreadExecutor):
             process.kill()
 
 
-def _settings_module() -> str:
-    # Django's own answer is None inside override_settings().
-    module = getattr(settings, "SETTINGS_MODULE", None) or os.environ.get(ENVIRONMENT_VARIABLE)
-    if not module:
-        raise DurableError(
-            "An activity with executor='process' needs a settings module: a process of its own cannot know what "
-            "settings.configure() was given here."
-        )
-    return str(module)
-
-
 def _request(job: Job) -> wire.Run:
     return wire.Run(
         name=job.definition.registered_name,
@@ -163,6 +139,7 @@ def _request(job: Job) -> wire.Run:
         chain_id=job.chain_id,
         key=job.key,
         sequence=job.sequence,
+        queue=job.queue,
         attempt=job.attempt,
         interruptions=job.interruptions,
         headers=job.headers,
@@ -181,7 +158,9 @@ def _has_row(job: Job) -> bool:
 
 def _finished(job: Job, done: wire.Done) -> Finished:
     again = timedelta(seconds=done.retry_after) if done.retry_after is not None else None
-    return Finished(job=job, result=done.result, failure=done.failure, retry_after=again, later=done.later)
+    return Finished(
+        job=job, result=done.result, failure=done.failure, retry_after=again, later=done.later, told=done.told
+    )
 
 
 def _died(job: Job, code: int) -> Finished:

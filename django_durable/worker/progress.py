@@ -1,32 +1,42 @@
-"""One line on a terminal that tells how a worker is doing."""
+"""One line on a terminal that tells how a worker, or a crew of them, is doing."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Protocol
 
-from django_durable.worker.worker import Worker
+from django_durable.worker.wire import Report
+
+
+class Reporter(Protocol):
+    """Whose progress is shown."""
+
+    def report(self) -> Report: ...
+
+    def title(self) -> str: ...
 
 
 class ProgressLine:
     """Rewrites its line about once a second."""
 
-    def __init__(self, worker: Worker, stream: Any) -> None:
-        self._worker = worker
+    def __init__(self, reporter: Reporter, stream: Any) -> None:
+        self._reporter = reporter
         self._stream = stream
-        self._before = (time.monotonic(), 0, 0)
+        self._at = time.monotonic()
+        self._before = Report()
 
     def update(self) -> None:
-        engine = self._worker.engine
         now = time.monotonic()
-        before, events, activities = self._before
-        if engine is None or now - before < 1.0:
+        if now - self._at < 1.0:
             return
-        rates = (engine.flushed - events) / (now - before), (engine.results.count - activities) / (now - before)
-        self._before = (now, engine.flushed, engine.results.count)
+        report = self._reporter.report()
+        seconds = now - self._at
+        events = (report.events - self._before.events) / seconds
+        activities = (report.activities - self._before.activities) / seconds
+        self._at, self._before = now, report
         self._stream.write(
-            f"\r{len(engine.holdings.owned)} runs, {len(engine.holdings.jobs)} activities in hand, "
-            f"{rates[0]:.0f} events/s, {rates[1]:.0f} activities/s\x1b[K",
+            f"\r{self._reporter.title()}{report.runs} runs, {report.jobs} activities in hand, "
+            f"{events:.0f} events/s, {activities:.0f} activities/s\x1b[K",
             ending="",
         )
         self._stream.flush()

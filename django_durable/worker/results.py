@@ -10,9 +10,10 @@ import msgspec
 from django_durable import instrumentation
 from django_durable.definitions.activity import THREAD
 from django_durable.history import messages
+from django_durable.history.failures import Failure
 from django_durable.payloads import payload
 from django_durable.store import delivery
-from django_durable.worker import attempts, draining, task_rows, timeouts
+from django_durable.worker import attempts, inputs, reporting, task_rows, timeouts
 from django_durable.worker.executors import Slots
 from django_durable.worker.holdings import Holdings
 from django_durable.worker.jobs import Finished, Job
@@ -32,6 +33,7 @@ class Results:
         """An executor has reported the end of an attempt: its slot is free."""
         job = finished.job
         self.count += 1
+        _tell_end(finished)
         self._holdings.jobs.discard(job)
         self._slots.give_back(kind=job.definition.executor)
         if job.timed_out:
@@ -46,7 +48,9 @@ class Results:
         stopping, job.timed_out = job.given_up, True
         self._slots.lost += int(job.definition.executor == THREAD)
         self._slots.give_up(job)
-        failure = timeouts.failure(job.definition.name, timeout, timeouts.limit_of(job.definition, timeout))
+        before = msgspec.json.decode(job.failure, type=Failure) if job.failure and timeout == timeouts.LAST else None
+        limit = timeouts.limit_of(job.definition, timeout)
+        failure = timeouts.failure(job.definition.name, timeout, limit, cause=before)
         final = stopping or timeout == timeouts.LAST
         delay = None if final else attempts.retry_delay(job, TimeoutError(failure.message))
         self.conclude(Finished(job=job, failure=failure, retry_after=delay, timeout=timeout))
@@ -54,6 +58,8 @@ class Results:
     def conclude(self, finished: Finished) -> None:
         """Hand an outcome to whoever waits for it."""
         job = finished.job
+        if job.held is not None:
+            self._holdings.freed.add(job.queue)
         run = self._holdings.run_of(job)
         if run is not None:
             run.running.pop(job.sequence, None)
@@ -68,10 +74,12 @@ class Results:
             return
         if finished.retry_after is not None and _comes_too_late(job, finished.retry_after):
             finished = _out_of_time(finished)
+        if finished.failure is not None and not finished.told and (job.timed_out or not job.given_up):
+            reporting.tell(job, finished.failure, finished.retry_after)
         if finished.retry_after is not None:
             self._again(finished, run, finished.retry_after)
         elif run is not None and job.sequence in run.instance.activities:
-            event = draining.outcome_event(job.sequence, message_of(finished))
+            event = inputs.outcome(job.sequence, message_of(finished))
             run.inputs.append(
                 Input(
                     event,
@@ -106,7 +114,36 @@ class Results:
                 details=payload.dump(job.details) if job.details is not None else None,
             )
         elif run is not None and job.sequence in run.instance.activities:
-            run.side.append(task_rows.task_of(job, queue=run.claimed.queue, delay=delay, failure=failure))
+            run.side.append(task_rows.task_of(job, run.claimed, delay=delay, failure=failure))
+
+
+def _tell_end(finished: Finished) -> None:
+    job = finished.job
+    instrumentation.send(
+        instrumentation.activity_ended,
+        workflow_id=job.workflow_id,
+        run_id=job.run_id,
+        name=job.definition.name,
+        attempt=job.attempt,
+        queue=job.queue,
+        seconds=time.monotonic() - job.started,
+        outcome=_outcome(finished),
+    )
+
+
+def _outcome(finished: Finished) -> str:
+    job = finished.job
+    if job.timed_out:
+        return "timed_out"
+    if finished.later:
+        return "later"
+    if job.given_up:
+        return "cancelled"
+    if finished.lost:
+        return "lost"
+    if finished.failure is None:
+        return "completed"
+    return "failed" if finished.retry_after is None else "retried"
 
 
 def _comes_too_late(job: Job, delay: timedelta) -> bool:

@@ -25,9 +25,12 @@ def continued(run: OwnedRun, command: commands.ContinueAsNew) -> following.Follo
         python=PYTHON,
         continued_from=run.claimed.run_id,
         signals=command.signals,
+        callbacks=command.callbacks,
         parent=run.instance.beginning.parent,
         attributes=attributes.encode_all(run.instance.attributes),
         headers=run.instance.beginning.headers,
+        one_per_subject=run.instance.beginning.one_per_subject,
+        singleton_key=run.instance.beginning.singleton_key,
     )
     return _after(run, started)
 
@@ -51,9 +54,12 @@ def retried(run: OwnedRun, command: commands.FailRun) -> following.Following | N
         attempt=beginning.attempt + 1,
         continued_from=run.claimed.run_id,
         signals=command.signals,
+        callbacks=command.callbacks,
         parent=beginning.parent,
         attributes=attributes.encode_all(run.instance.attributes),
         headers=beginning.headers,
+        one_per_subject=beginning.one_per_subject,
+        singleton_key=beginning.singleton_key,
     )
     pause = error.delay if isinstance(error, RetryAfter) else policy.delay(beginning.attempt, random.random)
     return _after(run, started)._replace(delay=pause)
@@ -63,7 +69,7 @@ def _after(run: OwnedRun, started: events.RunStarted) -> following.Following:
     return following.Following(
         chain_id=run.claimed.chain_id,
         ended=run.claimed.run_id,
-        run_id=identifiers.uuid7(),
+        run_id=identifiers.uuid7(after=run.claimed.run_id),
         started=started,
         fingerprint=run.definition.fingerprint,
     )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django_durable.definitions.activity import EXECUTORS
 from django_durable.payloads import payload
-from django_durable.store import clock, dispatch, levels, look, outcomes, tasks
+from django_durable.store import clock, dispatch, levels, look, outcomes, queues, tasks
+from django_durable.store.claims import PARK_AFTER, SUSPECT_AFTER, Claimed
 from django_durable.worker import attempts, task_rows
-from django_durable.worker.draining import Drainer
+from django_durable.worker.drafting import Drafter
 from django_durable.worker.executors import Slots
 from django_durable.worker.holdings import Holdings
 from django_durable.worker.jobs import Finished, Job
@@ -29,6 +31,7 @@ LASTING = 0.5  # seconds after which an attempt is taken to last
 SEARCH_SECONDS = 1.0  # between two searches for new priorities while the known ones have work
 QUARANTINE_PATIENCE = 10.0  # seconds that a suspect run waits for a worker to have nothing else in hand
 MOST_OWNED = 10_000
+MOMENT = timedelta(seconds=2)  # that a batch of work waits for a place: less than another one would take
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,6 +45,7 @@ class Taken:
     paused: list[OwnedRun] = field(default_factory=list)  # to be given back as they are
     jobs: list[Job] = field(default_factory=list)
     tick: bool = False  # a schedule is due, or a time limit has passed
+    ending: set[UUID] = field(default_factory=set)  # chains that nobody has, and that end without their code
 
 
 class Taking:
@@ -53,7 +57,7 @@ class Taking:
         *,
         holdings: Holdings,
         slots: Slots,
-        drainer: Drainer,
+        drafter: Drafter,
         loader: Loader,
         parking: Parking,
         results: Results,
@@ -61,12 +65,18 @@ class Taking:
         pace: Pace,
     ) -> None:
         self.pace = pace
+        self.taken = 0  # runs and tasks
+        self.looked_empty_handed = False
         self.found_nothing = False  # at the last look, with nothing in hand: there is nothing left to do
         self.paused: frozenset[str] = frozenset()  # names of workflows whose runs are not taken
+        self.governed = queues.NONE  # rules of the queues that have some
+        self.held_back: Mapping[str, datetime | None] = {}  # queues whose limits had something wait at the last look
+        self.found_no_place = False  # and there was nothing else, with nothing in hand, and not for a moment only
+        self.lets_in_at: datetime | None = None  # when a queue may let in what it has kept out at the last look
         self._worker = worker
         self._holdings = holdings
         self._slots = slots
-        self._drainer = drainer
+        self._drafter = drafter
         self._loader = loader
         self._parking = parking
         self._results = results
@@ -103,8 +113,9 @@ class Taking:
         if seen.time is not None:
             time_estimate.update(seen.time)
         self._learn(seen)
-        self.paused = seen.paused
-        self.found_nothing = empty and not (seen.anything or seen.suspects or seen.left_runs or seen.left_tasks)
+        self.paused, self.governed = seen.paused, seen.governed
+        self.looked_empty_handed = empty
+        self.found_nothing = empty and not (seen.anything or seen.suspects or self._waits(seen))
         until_due = None
         if seen.next_due is not None:
             until_due = (seen.next_due - time_estimate.now()).total_seconds()
@@ -112,6 +123,8 @@ class Taking:
             self._quiet_since = time.monotonic()
         elif wanted.suspects:
             self._quiet_since = None
+        self.lets_in_at, self.held_back = seen.again_at, seen.held_back
+        self.found_no_place = empty and self._waits_for_places(seen, time_estimate.now())
         self._left_runs, self._left_tasks = seen.left_runs, seen.left_tasks
         self.pace.looked(
             found=seen.anything,
@@ -119,8 +132,10 @@ class Taking:
             until_due=until_due,
             read_paused=wanted.paused is None,
         )
-        taken = Taken(tick=seen.tick)
-        self._drainer.spilled_waits = bool(seen.tasks)
+        self.taken += len(seen.runs) + len(seen.tasks)
+        taken = Taken(tick=seen.tick, ending=seen.ending)
+        self._drafter.spilled_waits = bool(seen.tasks)
+        self._drafter.spills = frozenset(name for name, rules in seen.governed.items() if rules.spills)
         try:
             self._prepare(seen.tasks, taken)  # before the runs, whose first drains take what slots are left
             self._load(seen.runs, taken)
@@ -129,6 +144,18 @@ class Taking:
             self._give_back_slots(taken.jobs)
             raise
         return taken
+
+    @staticmethod
+    def _waits(seen: look.Seen) -> bool:
+        """Whether more is due than was taken, if only because its queue lets no more in now."""
+        return seen.left_runs or seen.left_tasks or bool(seen.held_back)
+
+    @staticmethod
+    def _waits_for_places(seen: look.Seen, now: datetime) -> bool:
+        """Whether limits of queues are all that keeps something from being taken, and for longer than a moment."""
+        if seen.anything or seen.suspects or seen.left_runs or seen.left_tasks or not seen.held_back:
+            return False
+        return all(at is None or at - now > MOMENT for at in seen.held_back.values())
 
     def hear(self, chains: Iterable[UUID]) -> None:
         """Queue the messages of runs that this worker has."""
@@ -162,6 +189,7 @@ class Taking:
             ),
             messages=self.pace.wants_messages(),
             paused=None if self.pace.wants_paused() else self.paused,
+            governed=None if self.pace.wants_paused() else self.governed,
             known=self._known if self.pace.expects_work() else levels.NONE,
             search=time.monotonic() - self._searched > SEARCH_SECONDS,
         )
@@ -190,7 +218,7 @@ class Taking:
 
     # Runs
 
-    def _load(self, claims: list[dispatch.Claimed], taken: Taken) -> None:
+    def _load(self, claims: list[Claimed], taken: Taken) -> None:
         if not claims:
             return
         for claimed in claims:
@@ -200,23 +228,23 @@ class Taking:
                 self._give_back_slots(forgotten.draft.local)
                 forgotten.instance.evict()
         claims = self._set_aside(claims, taken)
-        for run in self._loader.untouched([one for one in claims if one.recoveries >= dispatch.PARK_AFTER]):
+        for run in self._loader.untouched([one for one in claims if one.recoveries >= PARK_AFTER]):
             self._holdings.owned[run.claimed.chain_id] = run
             self._parking.park_crashing(run, run.claimed.recoveries)
-        ready = self._loader.load([one for one in claims if one.recoveries < dispatch.PARK_AFTER])
+        ready = self._loader.load([one for one in claims if one.recoveries < PARK_AFTER])
         for loaded in ready:  # all of them first: what follows can fail with the database
             self._holdings.owned[loaded.run.claimed.chain_id] = loaded.run
         for loaded in ready:
             run = loaded.run
-            self._suspect = self._suspect or run.claimed.recoveries >= dispatch.SUSPECT_AFTER
+            self._suspect = self._suspect or run.claimed.recoveries >= SUSPECT_AFTER
             if loaded.error is not None:
                 self._parking.park(run, loaded.error, where=loaded.where)
             else:
-                run.was_blocked = claimed.hold == dispatch.BLOCKED
+                run.was_blocked = run.claimed.hold == dispatch.BLOCKED
                 self._holdings.wake(run)
                 taken.runs.append(run)
 
-    def _set_aside(self, claims: list[dispatch.Claimed], taken: Taken) -> list[dispatch.Claimed]:
+    def _set_aside(self, claims: list[Claimed], taken: Taken) -> list[Claimed]:
         """Runs that end without their code are not loaded; returns the others."""
         held = [one for one in claims if one.hold is not None and not one.expired]
         orphaned, cancelled = self._loader.asked_to_end(held) if held else ([], [])
@@ -260,10 +288,12 @@ class Taking:
             sequence=task.scheduled,
             key=task.held.key,
             worker=task.held.worker,
+            queue=task.queue,
             attempt=task.held.attempt,
             interruptions=task.interruptions,
             held=task.held,
             looks=tasks.looks_of(task.options),
+            failure=task.failure,
             expires_at=task.expires_at,
             headers=payload.load(task.headers) if task.headers else None,
             last_details=payload.load(task.heartbeat_details) if task.heartbeat_details else None,

@@ -8,18 +8,19 @@ from uuid import UUID
 
 import msgspec
 
+from django_durable.definitions import stored_retry
 from django_durable.definitions.activity import TIMEOUTS, ActivityCancellation, ActivityDefinition, Executor
 from django_durable.definitions.registry import registry
-from django_durable.definitions.retry import Retry
 from django_durable.engine import commands
 from django_durable.payloads import payload
 from django_durable.store import tasks
+from django_durable.store.claims import Claimed
 from django_durable.worker.jobs import Job
 
 CALLBACK = "callback"  # in the place of an activity's options
 
 
-class StoredOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StoredOptions(stored_retry.StoredRetry, frozen=True, kw_only=True, omit_defaults=True):
     """What a call changed of its activity's options; exception classes are kept by name."""
 
     name: str
@@ -32,13 +33,6 @@ class StoredOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     atomic: bool = False
     at_most_once: bool = False
     executor: Executor | None = None
-    max_attempts: int | None = None
-    initial_interval: float = 0.0
-    backoff: float = 1.0
-    max_interval: float = 0.0
-    jitter: bool = True
-    retryable: tuple[str, ...] = ()
-    non_retryable: tuple[str, ...] = ()
 
 
 _encoder = msgspec.json.Encoder()
@@ -50,48 +44,29 @@ def dump_options(definition: ActivityDefinition[Any, Any], *, looks: int = 0) ->
     options = definition.options
     if not looks and definition.name == definition.registered_name and definition.declared_options == options:
         return ""
-    retry = options.retry
+    limits: dict[str, Any] = {name: _seconds(getattr(options, name)) for name in TIMEOUTS}
     stored = StoredOptions(
         name=definition.name,
         looks=looks,
-        **{name: _seconds(getattr(options, name)) for name in TIMEOUTS},
+        **limits,
         cancellation=options.cancellation,
         atomic=options.atomic,
         at_most_once=options.at_most_once,
         executor=options.executor,
-        max_attempts=retry.max_attempts,
-        initial_interval=retry.initial_interval.total_seconds(),
-        backoff=retry.backoff,
-        max_interval=retry.max_interval.total_seconds(),
-        jitter=bool(retry.jitter),
-        retryable=tuple(map(_name, retry.retryable)),
-        non_retryable=tuple(map(_name, retry.non_retryable)),
+        **stored_retry.fields_of(options.retry),
     )
     return _encoder.encode(stored).decode()
 
 
 def load_options(name: str, text: str) -> ActivityDefinition[Any, Any]:
-    """The registered definition with these options. A predicate (``Retry.when``) is always the registered one.
-
-    Raises ``UnknownDefinition``.
-    """
+    """The registered definition with these options. Raises ``UnknownDefinition``."""
     definition = registry.activity(name)
     if not text:
         return definition
     stored = _decoder.decode(text)
-    retry = Retry(
-        max_attempts=stored.max_attempts,
-        initial_interval=timedelta(seconds=stored.initial_interval),
-        backoff=stored.backoff,
-        max_interval=timedelta(seconds=stored.max_interval),
-        jitter=stored.jitter,
-        retryable=stored.retryable,
-        non_retryable=stored.non_retryable,
-        when=definition.options.retry.when,
-    )
     return definition.using(
         name=stored.name,
-        retry=retry,
+        retry=stored.policy(when=definition.options.retry.when),
         start_to_close=_duration(stored.start_to_close),
         schedule_to_start=_duration(stored.schedule_to_start),
         schedule_to_close=_duration(stored.schedule_to_close),
@@ -109,10 +84,6 @@ def _seconds(limit: timedelta | None) -> float | None:
 
 def _duration(seconds: float | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
-
-
-def _name(error: type[BaseException] | str) -> str:
-    return error if isinstance(error, str) else error.__name__
 
 
 def callback_of(
@@ -141,8 +112,8 @@ def callback_of(
 
 def task_of(
     job: Job,
+    run: Claimed,
     *,
-    queue: str,
     delay: timedelta = timedelta(0),
     failure: str | None = None,
     in_place: bool = False,
@@ -150,6 +121,7 @@ def task_of(
 ) -> tasks.NewTask:
     """The task row for another attempt of ``job``, or, ``in_place``, for this very one that goes on here.
 
+    Where it says nothing else, it stands in the same line as its ``run``, and under the same key.
     ``start_before``: when its schedule_to_start passes, if nobody has begun it yet.
     """
     options = job.definition.options
@@ -161,8 +133,9 @@ def task_of(
         scheduled=job.sequence,
         workflow_id=job.workflow_id,
         name=job.definition.registered_name,
-        queue=options.queue or queue,
+        queue=options.queue or run.queue,
         priority=options.priority,
+        partition_key=options.partition_key or run.partition_key,
         input=payload.dump(job.input),
         options=dump_options(job.definition, looks=job.looks),
         start_to_close=options.start_to_close,
@@ -178,3 +151,14 @@ def task_of(
         heartbeat_details=payload.dump(details) if details is not None else None,
         headers=payload.dump(job.headers) if job.headers is not None else None,
     )
+
+
+def unstarted(job: Job, run: Claimed, *, scheduled_at: datetime | None = None, interruptions: int = 0) -> tasks.NewTask:
+    """The task row of an activity that some worker is to execute; each interruption was one attempt.
+
+    ``scheduled_at``: since when it waits for its first one.
+    """
+    job.attempt = job.interruptions = interruptions
+    limit = job.definition.options.schedule_to_start
+    start_before = None if limit is None or scheduled_at is None else scheduled_at + limit
+    return task_of(job, run, start_before=start_before)

@@ -20,13 +20,16 @@ from django_durable.store import clock, database, schedules
 logger = logging.getLogger("django_durable.worker")
 
 MOST_TICKS = 1_000  # of one schedule in one transaction
-WAITING_PAUSE = timedelta(seconds=1)  # before a schedule whose ticks wait for a run to end is looked at again
+WAITING_PAUSES = (timedelta(milliseconds=50), timedelta(seconds=1))
+"""Least and most before a schedule whose ticks wait for a run to end is looked at again."""
+WAITING_SHARE = 4  # such a part of the run's age, so that short runs follow each other at once
 MOST_WAITING = 10_000
 
 
 def tick(definitions: Collection[str]) -> int:
     """Do what is due of the schedules of these workflows; returns how many were looked at."""
     count = 0
+    schedules.hurry_waiting()
     while _tick_one(definitions):
         count += 1
     return count
@@ -38,7 +41,7 @@ def _tick_one(definitions: Collection[str]) -> bool:
         if row is None:
             return False
         spec, now = schedules.spec_of(row), clock.read()
-        turn = _Turn(row=row, spec=spec, now=now, open=bool(schedules.open_runs(row.name)))
+        turn = _Turn(row=row, spec=spec, now=now, latest=schedules.youngest(row.name))
         _collect(turn)
         _decide(turn)
         _plan(turn)
@@ -48,12 +51,12 @@ def _tick_one(definitions: Collection[str]) -> bool:
 
 @dataclass(slots=True, kw_only=True)
 class _Turn:
-    """One schedule while its ticks are decided. ``open``: whether a run of it is open."""
+    """One schedule while its ticks are decided. ``latest``: when the latest of its open runs began; None: none is."""
 
     row: Schedule
     spec: Spec
     now: datetime
-    open: bool
+    latest: datetime | None
     ticks: list[schedules.Tick] | None = None
     kept: list[schedules.Tick] | None = None
 
@@ -86,7 +89,7 @@ def _decide(turn: _Turn) -> None:
             turn.row.skipped += 1
         elif turn.kept and (one.overlap or turn.spec.overlap) not in ("skip", "allow_all", "buffer_one"):
             turn.kept.append(one)  # those before it wait: it does not overtake them
-        elif not turn.open:
+        elif turn.latest is None:
             _start(turn, one)
         else:
             _OVERLAPS[one.overlap or turn.spec.overlap](turn, one)
@@ -100,7 +103,9 @@ def _plan(turn: _Turn) -> None:
         row.tick_at = None
     schedules.plan(row, turn.spec)
     if turn.kept:
-        again = turn.now + WAITING_PAUSE
+        least, most = WAITING_PAUSES
+        age = turn.now - (turn.latest or turn.now)
+        again = turn.now + min(max(age / WAITING_SHARE, least), most)
         row.next_at = again if row.next_at is None else min(row.next_at, again)
 
 
@@ -120,7 +125,7 @@ def _start(turn: _Turn, one: schedules.Tick) -> None:
         return
     row.error, row.last_tick_at, row.last_run_id = "", one.at, handle.run_id
     row.started += 1
-    turn.open = True
+    turn.latest = turn.now
     if row.runs_left is not None:
         row.runs_left -= 1
 

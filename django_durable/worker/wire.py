@@ -1,9 +1,16 @@
-"""What a worker and its activity processes say to each other: messages behind their lengths, over two pipes."""
+"""What processes of ours say to each other: messages behind their lengths, over two pipes.
+
+A worker to its activity processes, and ``durable_worker --processes`` to its workers.
+"""
 
 from __future__ import annotations
 
+import os
 import struct
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO
 from uuid import UUID
 
@@ -26,6 +33,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     chain_id: UUID
     key: str
     sequence: int
+    queue: str
     attempt: int
     interruptions: int
     headers: Payload | None
@@ -62,9 +70,27 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     failure: Failure | None = None
     retry_after: float | None = None
     later: bool = False
+    told: bool = False
 
 
-Message = Run | Row | Stop | Beat | Open | Done
+class Drain(msgspec.Struct, frozen=True, tag="drain"):
+    """To a worker of a crew: the first signal has come."""
+
+
+class Force(msgspec.Struct, frozen=True, tag="force"):
+    """To a worker of a crew: the second signal has come."""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, tag="report"):
+    """From a worker of a crew: what it has in hand, and what it has done since it began."""
+
+    runs: int = 0
+    jobs: int = 0
+    events: int = 0
+    activities: int = 0
+
+
+Message = Run | Row | Stop | Beat | Open | Done | Drain | Force | Report
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
@@ -87,12 +113,21 @@ class Pipe:
 
     def receive(self) -> Message | None:
         """The next message; None: the other side is gone."""
-        head = self._receiving.read(_LENGTH.size)
-        if len(head) < _LENGTH.size:
+        head = self._read(_LENGTH.size)
+        if head is None:
             return None
         (length,) = _LENGTH.unpack(head)
-        data = self._receiving.read(length)
-        return _decoder.decode(data) if len(data) == length else None
+        data = self._read(length)
+        return _decoder.decode(data) if data is not None else None
+
+    def _read(self, size: int) -> bytes | None:
+        data = b""
+        while len(data) < size:
+            part = self._receiving.read(size - len(data))
+            if not part:
+                return None
+            data += part
+        return data
 
     def close(self) -> None:
         """Both ends; what is underway is lost."""
@@ -101,3 +136,19 @@ class Pipe:
                 end.close()
             except OSError:  # nobody reads what was still to be sent
                 pass
+
+
+@contextmanager
+def over_standard_streams() -> Iterator[Pipe]:
+    """The pipe to the process that has started this one.
+
+    It takes the place of standard input and output: what code prints goes to standard error, and not between messages.
+    """
+    receiving, sending = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    # Without a buffer, and left open: a buffer cannot be closed while a thread waits for the next message.
+    yield Pipe(os.fdopen(receiving, "rb", buffering=0), os.fdopen(sending, "wb"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import socket
 import sys
 import threading
 import time
@@ -14,24 +13,31 @@ from uuid import UUID
 
 from django.db import DatabaseError, InterfaceError
 
-from django_durable import __version__, conf, instrumentation, transports
-from django_durable.store import database, leases
+from django_durable import conf, instrumentation, transports
+from django_durable.release import VERSION
+from django_durable.store import database, identifiers, leases, status_cache
 from django_durable.transports.base import Listener
+from django_durable.worker import reporting
 from django_durable.worker.engine import Engine
 from django_durable.worker.executors import AsyncExecutor, Slots, ThreadExecutor
 from django_durable.worker.flushing import Stopped
 from django_durable.worker.heartbeat import Heartbeat
 from django_durable.worker.instances import InstanceCache
 from django_durable.worker.jobs import Finished
+from django_durable.worker.liveness import Sign
 from django_durable.worker.maintenance import Maintenance
+from django_durable.worker.ownership import OwnedRun
 from django_durable.worker.pace import Pace
 from django_durable.worker.patience import Patience
 from django_durable.worker.processes import ProcessExecutor
 from django_durable.worker.serving import Serving
+from django_durable.worker.status_writer import StatusWriter
 from django_durable.worker.watchdog import Watchdog
+from django_durable.worker.wire import Report
 
 logger = logging.getLogger("django_durable.worker")
 
+NO_TABLES = "The tables of django_durable are not there: apply the migrations (manage.py migrate)"
 SWITCH_INTERVAL = 0.0005  # seconds; with CPU-bound activities the engine gets 25 times as many turns as with 0.005
 COLLECT_AFTER = (50_000, 20, 50)  # in a process of its own: a tenth less processor time a step than with the defaults
 LISTENING_POLL = 2.5  # seconds between looks of an idle worker that transports wake
@@ -53,8 +59,15 @@ class Worker:
         concurrency: int | None = None,
         burst: bool = False,
         may_exit: bool = False,
+        listens: bool = True,
+        waits_for_dead: bool = False,
+        waits_for_places: bool = True,
     ) -> None:
-        """``burst``: end when nothing is due. ``may_exit``: the process is the worker's own, to end if stuck."""
+        """``burst``: end when nothing is due. ``may_exit``: the process is the worker's own, to end if stuck.
+
+        ``listens``: to wake-ups. ``waits_for_dead``: with ``burst``, a worker whose lease has run out is something due;
+        ``waits_for_places``: and so is what the limits of its queue let in later.
+        """
         settings = conf.current()
         self.queues = queues or tuple(settings.QUEUES)
         self.id: int | None = None
@@ -62,6 +75,9 @@ class Worker:
         self.engine: Engine | None = None
         self._burst = burst
         self._may_exit = may_exit
+        self._listens = listens
+        self._waits_for_dead = waits_for_dead
+        self._waits_for_places = waits_for_places
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._started_at = 0.0
@@ -76,6 +92,7 @@ class Worker:
         self._finished: deque[Finished] = deque()  # outlives engines: each holds a slot until it is collected
         self._watchdog = Watchdog()
         self._cache = InstanceCache()
+        self._sign = Sign(self.queues) if may_exit else None
         self._listeners: list[Listener] = []
         self._heartbeat = Heartbeat(lambda: self.id, self._progress, self._ask_for_sweep)
         self._maintenance = Maintenance(
@@ -84,6 +101,7 @@ class Worker:
             definitions=self._serving.definitions,
             wake=self.wake,
         )
+        self._statuses = StatusWriter()
         self._thread = threading.Thread(target=self._run, name="durable-engine", daemon=True)
 
     # Life
@@ -99,11 +117,16 @@ class Worker:
         self._thread.start()
         self._heartbeat.start()
         self._maintenance.start()
+        if status_cache.is_configured():
+            self._statuses.start()
         threading.Thread(target=self._watch, name="durable-watchdog", daemon=True).start()
 
-    def stop(self) -> None:
-        """Take nothing more, hand runs over, wait for running activities up to ``DRAIN_SECONDS``, then end."""
-        self._drain_until = time.monotonic() + conf.current().DRAIN_SECONDS
+    def stop(self, *, within: float | None = None) -> None:
+        """Take nothing more, hand runs over, wait for running activities up to ``DRAIN_SECONDS``, then end.
+
+        ``within``: seconds to wait for them instead.
+        """
+        self._drain_until = time.monotonic() + (conf.current().DRAIN_SECONDS if within is None else within)
         self._stopping.set()
         self.wake()
 
@@ -122,13 +145,30 @@ class Worker:
     def has_ended(self) -> bool:
         return self._ended.is_set()
 
+    def report(self) -> Report:
+        """What it has in hand, and what it has done since it registered."""
+        engine = self.engine
+        if engine is None:
+            return Report()
+        return Report(
+            runs=len(engine.holdings.owned),
+            jobs=len(engine.holdings.jobs),
+            events=engine.flushed,
+            activities=engine.results.count,
+        )
+
+    def title(self) -> str:
+        """What its line on a terminal begins with."""
+        return ""
+
     # The engine's thread
 
     def _run(self) -> None:
         database.own_connection()
         try:
-            while not self._ended.is_set():
-                self._live_once()
+            with status_cache.deferring(self._statuses.put):
+                while not self._ended.is_set():
+                    self._live_once()
         except Stopped:
             logger.warning("Stopped while the database did not answer; other workers take over when the lease ends.")
         except BaseException:
@@ -155,18 +195,23 @@ class Worker:
             database.discard()
 
     def _register(self) -> bool:
-        """Get an id. False: told to stop before the database answered."""
+        """Get an id. False: told to stop before the database answered, or there is nothing to wait for."""
         while not self._is_forced() and not self._stopping.is_set():
             try:
                 self.id = leases.register(
-                    f"{socket.gethostname()}:{os.getpid()}",
+                    identifiers.process_name(),
                     queues=self.queues,
                     definitions=sorted(self._serving.definitions),
                     concurrency=self._slots.thread_capacity(),
-                    release=__version__,
+                    release=VERSION,
                 )
                 break
             except (DatabaseError, InterfaceError) as error:
+                if self._burst and leases.has_no_table():
+                    logger.error("%s. A worker with --burst does not wait for that: it ends.", NO_TABLES)
+                    self.exit_code = 1
+                    return False
+                self._show_progress()
                 logger.warning(
                     "This worker cannot register yet, and tries again: %s. "
                     "Does the database answer, and are the migrations applied (manage.py migrate)?",
@@ -193,7 +238,9 @@ class Worker:
             pace=Pace(self._longest_poll),
             linger=lambda: conf.current().LINGER_SECONDS,
             on_tick=self._maintenance.ask,
+            on_ending=self._maintenance.end,
             on_parent_closed=self._maintenance.close_children_of,
+            on_progress=self._show_progress,
             threaded=True,
             stopped=self._is_forced,
             finished=self._finished,
@@ -241,22 +288,45 @@ class Worker:
             self.stop()
         if engine.draining:
             return engine.is_idle() or time.monotonic() > self._drain_until
-        return self._burst and engine.is_idle() and engine.taking.found_nothing
+        return self._burst and self._has_nothing_due(engine)
+
+    def _has_nothing_due(self, engine: Engine) -> bool:
+        """Whether the last look found nothing, after the last sweep, and nobody has told of more since."""
+        if not (engine.is_idle() and self._maintenance.is_at_rest):
+            return False
+        if not engine.taking.looked_empty_handed:
+            engine.wake()  # the look that can tell is not worth a pause
+            return False
+        has_none = engine.taking.found_nothing or (engine.taking.found_no_place and not self._waits_for_places)
+        if engine.taking.is_due() or not has_none:
+            return False
+        return not (self._waits_for_dead and leases.anybody_expired(by=engine.worker))
 
     def _retire(self) -> None:
         """The last word: nothing is left under this id, or what is left may be taken at once."""
         if self.engine is not None:
             self.engine.abandon()
         if self.id is not None:
-            leases.retire(self.id)
+            try:
+                leases.retire(self.id)
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("This worker could not say that it ends, so that its lease has to run out: %s", error)
+                database.discard()
             instrumentation.send(
                 instrumentation.worker_stopped, worker=self.id, seconds=time.monotonic() - self._started_at
             )
 
+    def _show_progress(self) -> None:
+        if self._sign is not None:
+            self._sign.renew()
+
     def _finish(self) -> None:
         self._ended.set()
+        if self._sign is not None:
+            self._sign.remove()
         self._heartbeat.stop()
         self._maintenance.stop()
+        self._statuses.stop()
         self._slots.close()
         for listener in self._listeners:
             listener.close()
@@ -293,7 +363,7 @@ class Worker:
         for listener in self._listeners:
             listener.close()
         heard = (*self.queues, transports.SCHEDULES)
-        self._listeners = [one.listen(heard, worker, self.wake) for one in transports.all()]
+        self._listeners = [one.listen(heard, worker, self.wake) for one in transports.all() if self._listens]
 
     # The watchdog's thread
 
@@ -307,15 +377,17 @@ class Worker:
             run, seconds = stuck
             if told != run.claimed.run_id:
                 told = run.claimed.run_id
-                self._tell_stuck(run.workflow_id, told, run.definition.name, seconds)
+                self._tell_stuck(run, seconds)
             if self._may_exit and seconds > conf.current().LEASE_SECONDS * GIVE_UP_SHARE:
                 self._give_up(run.claimed.run_id)
 
-    def _tell_stuck(self, workflow_id: str, run_id: UUID, name: str, seconds: float) -> None:
+    def _tell_stuck(self, run: OwnedRun, seconds: float) -> None:
+        workflow_id, run_id, name = run.workflow_id, run.claimed.run_id, run.definition.name
         where = self._watchdog.where
         logger.error(
             "Workflow %s (%s, run %s) keeps the engine busy for %.1f s at %s without awaiting anything; it is stopped.",
             name, workflow_id, run_id, seconds, where or "an unknown place",
+            extra=reporting.fields_of_run(run),
         )  # fmt: skip
         instrumentation.send(
             instrumentation.workflow_stuck,

@@ -1,4 +1,4 @@
-"""The shop's own views. django_durable brings none: URLs, access and JSON are the application's."""
+"""The shop's own views: URLs, access and JSON are the application's. The same in other styles: ``faces``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST
 
 from django_durable import durable
+from django_durable.shortcuts import status_response
 from example_project.shop import steps
 from example_project.shop.forms import OrderForm
 from example_project.shop.models import Order
@@ -38,20 +39,26 @@ def place_order(request: HttpRequest) -> JsonResponse:
             "workflow_id": order.workflow_id,
             "status_url": reverse("shop:order-status", args=[order.pk]),
             "steps_url": reverse("shop:order-steps", args=[order.pk]),
+            "page_url": reverse("shop:order-page", args=[order.pk]),
         },
         status=202,
     )
 
 
 @require_GET
-def order_status(request: HttpRequest, pk: int) -> JsonResponse:
+def order_status(request: HttpRequest, pk: int) -> HttpResponse:
     """How an order is doing.
 
     Whose order it is, is the application's to check: a shop with accounts adds ``customer=request.user`` here.
     """
     order = get_object_or_404(Order, pk=pk)
-    status = durable.get_workflow_status(order.workflow_id)
-    return JsonResponse({"order": order.pk, "order_status": order.status, **status.as_dict()})
+    return status_response(request, order.workflow_id, extra={"order": order.pk, "order_status": order.status})
+
+
+@require_GET
+def order_page(request: HttpRequest, pk: int) -> HttpResponse:
+    """The page of one order, which shows by itself how far it is: with scripts and without."""
+    return render(request, "shop/order.html", {"order": get_object_or_404(Order, pk=pk)})
 
 
 @require_GET

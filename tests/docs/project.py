@@ -10,6 +10,7 @@ import importlib
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,10 +21,10 @@ GIVEN = ("models", "gateway")
 
 
 def load(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the modules of ``page`` importable, with nothing else registered, until the test ends."""
-    monkeypatch.setattr(registry, "_workflows", {})
-    monkeypatch.setattr(registry, "_current", {})
-    monkeypatch.setattr(registry, "_activities", {})
+    """Make the modules of ``page`` importable, with nothing else of a project registered, until the test ends."""
+    for kind in ("_workflows", "_activities"):
+        monkeypatch.setattr(registry, kind, _own(getattr(registry, kind)))
+    monkeypatch.setattr(registry, "_current", {one.name: key for key, one in registry._workflows.items()})
     monkeypatch.setattr(registry, "_schedules", {})
     shop = types.ModuleType("shop")
     shop.__path__ = []
@@ -36,6 +37,11 @@ def load(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             module = sys.modules.get(f"shop.{name}") or types.ModuleType(f"shop.{name}")
             _add(shop, name, module, monkeypatch)
             exec(compile(block.padded, pages.label(page), "exec", dont_inherit=True), vars(module))
+
+
+def _own(definitions: dict[str, Any]) -> dict[str, Any]:
+    """Those of the library itself."""
+    return {key: one for key, one in definitions.items() if one.__module__.startswith("django_durable.")}
 
 
 def _add(shop: types.ModuleType, name: str, module: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ from django.contrib.auth.models import User
 from django_durable import durable
 from django_durable.testing.environments import Environment
 from django_durable.testing.plugin import durable_env
-from django_durable.worker import embedded
 from example_project.shop.models import Order
 from tests.docs import pages, project
 from tests.docs.conftest import PATIENCE
@@ -25,7 +24,8 @@ __all__ = ["durable_env"]
 SHOWN = [page for page in pages.all_pages() if pages.blocks(page, "pycon")]
 MUST_SHOW = {"activities", "concepts", "continue-as-new", "payloads", "quickstart", "schedules", "services", "time"}
 MUST_SHOW |= {"attributes", "batches", "callbacks", "children", "heartbeats", "messages", "versioning", "workflows"}
-MUST_SHOW |= {"coming-from", "executors", "operations", "propagation", "sagas"}
+MUST_SHOW |= {"coming-from", "executors", "operations", "propagation", "queues", "retention", "sagas", "tasks", "views"}
+MUST_SHOW |= {"serverless"}
 
 
 @pytest.mark.parametrize("page", SHOWN, ids=pages.label)
@@ -70,7 +70,6 @@ def test_the_example_of_the_readme_works(monkeypatch, rf, start_worker):
 def test_the_unit_tests_that_users_are_shown_pass(monkeypatch):
     page = pages.DOCS / "workflows.md"
     project.load(page, monkeypatch)
-    monkeypatch.setattr(embedded, "_refused", False)  # put back afterwards: the command has its whole process
     (block,) = [block for block in pages.blocks(page, "python") if block.module == "tests"]
     shown: dict[str, Any] = {"__name__": "shop.tests"}
     exec(compile(block.padded, pages.label(page), "exec", dont_inherit=True), shown)

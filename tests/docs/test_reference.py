@@ -16,7 +16,11 @@ from django.dispatch import Signal
 from django_durable import conf, instrumentation
 from django_durable.api import Durable
 from django_durable.client import HistoryEntry, ScheduleHandle, ScheduleStatus, WorkflowHandle, WorkflowStatus
-from django_durable.definitions import activity, workflow
+from django_durable.contrib.api import scope
+from django_durable.contrib.api.application import api
+from django_durable.contrib.api.options import ApiOptions
+from django_durable.contrib.tasks import options as task_options
+from django_durable.definitions import activity, queue, workflow
 from django_durable.definitions.current import CurrentActivity
 from django_durable.definitions.retry import Retry
 from django_durable.definitions.schedule import OVERLAPS, Schedule
@@ -55,13 +59,22 @@ def test_every_setting_is_listed_with_its_default():
 
 
 def test_every_check_is_listed():
-    source = "".join(path.read_text(encoding="utf-8") for path in (SOURCE / "checks").glob("*.py"))
+    places = [*(SOURCE / "checks").glob("*.py"), *(SOURCE / "contrib").rglob("*.py")]
+    source = "".join(path.read_text(encoding="utf-8") for path in places)
     listed = {row[0] for row in pages.rows(pages.DOCS / "checks.md", under="# Checks")}
     assert listed == set(re.findall(r'"(durable\.[EW]\d+)"', source))
 
 
 def test_every_option_of_an_activity_is_listed():
     assert names("activities.md", under="## Options") == activity.KNOWN
+
+
+def test_every_option_of_a_queue_is_listed():
+    assert names("queues.md", under="## Limits") == queue.KNOWN
+
+
+def test_every_option_of_a_task_is_listed():
+    assert names("tasks.md", under="## Options") == set(task_options.NAMES)
 
 
 def test_every_field_of_a_retry_policy_is_listed():
@@ -88,6 +101,8 @@ def test_every_option_of_a_workflow_is_listed():
         "version",
         "default",
         "on_error",
+        "api",
+        "retention",
     }
 
 
@@ -154,7 +169,7 @@ def test_every_option_of_the_command_is_listed():
     plain, full = (one.create_parser("manage.py", "durable_worker") for one in (BaseCommand(), command))
     given = {action.dest for action in full._actions} - {action.dest for action in plain._actions}
     listed = {row[0].split()[0] for row in pages.rows(pages.DOCS / "worker.md", under="# The worker")}
-    assert listed == {f"--{name}" for name in given}
+    assert listed == {"--" + name.replace("_", "-") for name in given}
 
 
 def test_the_signals_that_are_sent_are_listed():
@@ -179,10 +194,11 @@ def test_everything_about_schedules_is_listed():
 )
 def test_every_option_of_the_gate_is_listed(command, page, under):
     loaded: Any = load_command_class(get_commands()[command], command)
-    plain, full = (one.create_parser("manage.py", command) for one in (BaseCommand(), loaded))
-    given = {action.dest for action in full._actions} - {action.dest for action in plain._actions}
+    plain, full = (one.create_parser("manage.py", command)._actions for one in (BaseCommand(), loaded))
+    known = {action.dest for action in plain}
+    given = {(*action.option_strings, "FILE")[0] for action in full if action.dest not in known}
     listed = {row[0].split()[0].strip("`") for row in pages.rows(pages.DOCS / page, under=under)}
-    assert listed == {f"--{name}" for name in given if name != "files"} | {"FILE"}
+    assert listed == given
 
 
 def test_every_option_of_an_export_is_named():
@@ -197,3 +213,32 @@ def test_everything_that_a_batch_gives_is_listed():
     listed = names("batches.md", under="## The result") - {"iterating", "len", "index"}
     assert listed == public(BatchResult)
     assert names("batches.md", under="## Limits") == field_names(Limits)
+
+
+def test_every_option_of_the_api_is_listed_with_its_default():
+    table = {row[0]: row for row in pages.rows(pages.DOCS / "http-api.md", under="## Options")}
+    assert {name: ast.literal_eval(row[2]) for name, row in table.items()} == dataclasses.asdict(ApiOptions())
+
+
+def test_every_permission_of_the_api_is_listed_with_its_default():
+    table = pages.rows(pages.DOCS / "http-api.md", under="## Who may come in")
+    assert {row[0]: row[1] == "yes" for row in table} == scope.ACTIONS
+
+
+def test_every_address_of_the_api_is_listed():
+    rows = pages.rows(pages.DOCS / "http-api.md", under="## What there is")
+    listed = {tuple(row[0].partition("?")[0].split(" ")) for row in rows}
+    paths = api.get_openapi_schema(path_prefix="")["paths"]
+    there = {
+        (method.upper(), re.sub(r"{(?:workflow_)?(\w+)}", r"<\1>", path[1:]))
+        for path in paths
+        for method in paths[path]
+    }
+    assert listed == there
+
+
+def test_every_problem_of_the_api_is_listed_with_its_status():
+    source = "".join(path.read_text(encoding="utf-8") for path in (SOURCE / "contrib" / "api").rglob("*.py"))
+    raised = re.findall(r'(?:Problem|_Kind)\(\s*(\d+),\s*"([a-z-]+)"', source)
+    listed = {(row[1], row[0]) for row in pages.rows(pages.DOCS / "http-api.md", under="## Errors")}
+    assert listed == set(raised)

@@ -22,9 +22,6 @@ def unblocked(django_db_blocker: Any) -> Iterator[None]:
 @pytest.fixture
 def fresh_url(unblocked: None) -> Iterator[str]:
     """A new, empty database of the kind that the suite runs on."""
-    if connection.vendor == "postgresql":
-        with databases.fresh_postgres(os.environ["DURABLE_TEST_DATABASE_URL"]) as url:
-            yield url
-    else:
-        with databases.fresh_sqlite() as url:
-            yield url
+    server = "" if connection.vendor == "sqlite" else os.environ["DURABLE_TEST_DATABASE_URL"]
+    with databases.fresh(server) as url:
+        yield url

@@ -276,7 +276,7 @@ def cancel_after_commit(key: str) -> str:
 
 @durable.activity(retry=FAST)
 def break_connection_once(key: str) -> int:
-    """Its first attempt loses its connection to PostgreSQL and fails with it."""
+    """Its first attempt loses its connection to the server and fails with it."""
     attempt = durable.current_activity().attempt
     if attempt == 1:
         note("broken", key)
@@ -363,8 +363,10 @@ def committed_history() -> list[str]:
 
 @durable.activity
 def hold_interpreter(numbers: int) -> int:
-    """Keeps the interpreter in one call of C code, where no other thread gets a turn."""
-    return sum(range(numbers))
+    """Keeps the interpreter in one call of C code, where no other thread gets a turn until it rests before its end."""
+    total = sum(range(numbers))
+    time.sleep(0.2)
+    return total
 
 
 @durable.activity(retry=Retry(max_attempts=1))
@@ -403,3 +405,36 @@ def mend_elsewhere(key: str) -> str:
     """The same, in another queue."""
     result: str = mend.function(key)
     return result
+
+
+@durable.activity(retry=Retry(max_attempts=1))
+def mend_once_paid(key: str, paid: str) -> str:
+    """Waits until another activity has committed its effect; then fails as long as the test says so."""
+    end = time.monotonic() + 30
+    while not Entry.objects.filter(key=paid).exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    result: str = mend.function(key)
+    return result
+
+
+@durable.activity(retry=Retry(max_attempts=1))
+def step(key: str) -> str:
+    note("step", key)
+    return key
+
+
+@durable.activity(retry=Retry(max_attempts=1), atomic=True)
+def step_once(key: str) -> str:
+    """An effect that is there exactly once; fails before it as long as the test says so."""
+    if mishaps.get(key):
+        mishaps[key] -= 1
+        raise ValueError(f"{key} is broken")
+    note("atomic", key)
+    return key
+
+
+@durable.activity(retry=Retry(max_attempts=1))
+def starts_inside(alias: str) -> None:
+    """Starts a workflow in a transaction that is not that of workflows."""
+    with transaction.atomic(using=alias):
+        durable.start_workflow(durable.workflow_named("flows.echo"), 1)

@@ -47,6 +47,14 @@ def lasts(seconds: float) -> str:
     return "lasted"
 
 
+@durable.activity(retry=Retry(initial_interval=timedelta(milliseconds=20), jitter=False))
+def fails_then_lasts(seconds: float) -> str:
+    if durable.current_activity().attempt == 1:
+        raise ConnectionError("no answer at first")
+    lasted: str = lasts.function(seconds)
+    return lasted
+
+
 @durable.activity(retry=ONCE, heartbeat=SHORT)
 def silent(seconds: float) -> str:
     end = time.monotonic() + seconds
@@ -137,10 +145,14 @@ async def until_cancelled_async(key: str) -> None:
 
 
 @durable.workflow
-async def within(ctx: Context, name: str, args: list[Any], options: dict[str, float] | None = None) -> Any:
+async def within(
+    ctx: Context, name: str, args: list[Any], options: dict[str, float] | None = None, queue: str | None = None
+) -> Any:
     """Calls one activity with these time limits (seconds); what it gives, or how it failed."""
     limits: Any = {option: timedelta(seconds=seconds) for option, seconds in (options or {}).items()}
     activity = durable.activity_named(name)
+    if queue is not None:
+        activity = activity.using(queue=queue)
     try:
         return await ctx.activity(activity.using(**limits) if limits else activity, *args)
     except ActivityError as error:
@@ -314,11 +326,13 @@ def look_or_die(key: str) -> int:
     return looks
 
 
-@durable.activity(retry=FAST, start_to_close=timedelta(seconds=1))
+@durable.activity(retry=FAST, start_to_close=timedelta(seconds=6))
 def deaf(key: str) -> None:
-    """Does not listen, and outlasts its time limit."""
+    """Does not listen, and outlasts its time limit: it ends when it may go."""
     note("begun", key)
-    time.sleep(2)
+    end = time.monotonic() + 30
+    while time.monotonic() < end and not Entry.objects.filter(kind="go", key=key).exists():
+        time.sleep(0.05)
 
 
 @durable.activity(retry=ONCE)
@@ -327,3 +341,44 @@ def looks_outside(key: str) -> int:
     note("look", key)
     tokens[f"{key}/{Entry.objects.filter(kind='look', key=key).count()}"] = me.token
     me.complete_later()
+
+
+@durable.workflow
+async def asks_the_chain(ctx: Context, key: str, rounds: int, awaits: bool = True, timeout: float | None = None) -> Any:
+    """Tells the world one URL in its first run, continues as new so many times, each at a signal, and then waits."""
+    answer = ctx.callback("answer", returns=dict[str, int], key=key, timeout=timeout)
+    if ctx.info.continued_from is None:
+        await ctx.activity(tell_outside, key, answer.token, answer.url)
+    if rounds:
+        await ctx.wait_signal("next")
+        ctx.continue_as_new(key, rounds - 1, awaits, timeout)
+    if not awaits:
+        return [answer.token, answer.url]
+    try:
+        return await answer
+    except ActivityError as error:
+        return describe(error)
+
+
+@durable.workflow
+async def forgets_what_it_asked(ctx: Context, key: str) -> str:
+    """Opens a callback and an activity that is completed later, and continues as new without them."""
+    if ctx.info.continued_from is None:
+        answer = ctx.callback("answer")
+        await ctx.activity(tell_outside, f"{key}/callback", answer.token, answer.url)
+        call = asyncio.ensure_future(ctx.activity(asks_outside, key))
+        await ctx.wait_signal("next")
+        call.cancel()
+        ctx.continue_as_new(key)
+    await ctx.wait_signal("end")
+    return "ended"
+
+
+@durable.workflow(retry=Retry(max_attempts=2, initial_interval=timedelta(milliseconds=10), jitter=False))
+async def asks_and_fails(ctx: Context, key: str) -> Any:
+    """Fails while its answer is still to come; the next try waits for the same one."""
+    answer = ctx.callback("answer", key=key)
+    if ctx.info.attempt == 1:
+        await ctx.activity(tell_outside, key, answer.token, answer.url)
+        raise ValueError("the first try fails")
+    return await answer

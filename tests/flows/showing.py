@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django_durable import ChildWorkflowError, Context, durable
@@ -35,3 +36,22 @@ async def starts_child_about(ctx: Context, type: str, id: str) -> str:
     except ChildWorkflowError as error:
         return str(error)
     return "started"
+
+
+@durable.workflow(retention={"completed": timedelta(hours=1)})
+async def kept_briefly(ctx: Context) -> None:
+    """Is not needed for long."""
+
+
+@durable.workflow
+async def waits_after_child(ctx: Context) -> None:
+    """Its child has ended long before it does."""
+    await ctx.child_workflow(durable.workflow_named("flows.echo"), 1)
+    await ctx.wait_signal("go")
+
+
+@durable.workflow
+async def leaves_child_behind(ctx: Context) -> None:
+    """Its child goes on when it has ended."""
+    child = durable.workflow_named("flows.never_ends").using(workflow_id="left-behind", parent_close="abandon")
+    await ctx.start_child(child)

@@ -14,12 +14,23 @@ from django_durable import (
     ApplicationError,
     ChildWorkflowError,
     Context,
+    Debounce,
     FailureError,
     Retry,
     RetryAfter,
     durable,
 )
-from tests.flows import activities, computing, errands, lasting, sagas, showing, surroundings  # noqa: F401
+from tests.flows import (  # noqa: F401
+    activities,
+    computing,
+    errands,
+    functions,
+    lasting,
+    sagas,
+    serving,
+    showing,
+    surroundings,
+)
 
 approved = durable.signal("approved", str)
 
@@ -584,6 +595,13 @@ async def fails_as_told(ctx: Context, word: str) -> int:
     return ctx.info.attempt
 
 
+@durable.workflow
+async def fails_by_itself(ctx: Context, word: str) -> int:
+    if ctx.info.attempt == 1:
+        raise ValueError(word)
+    return ctx.info.attempt
+
+
 @durable.workflow(retry=SOON)
 async def fails_after_a_signal(ctx: Context) -> list[str]:
     word = await ctx.wait_signal(approved)
@@ -608,6 +626,18 @@ async def fails_after_going_on(ctx: Context, done: int) -> list[int]:
     if done == 2:
         return [done, ctx.info.attempt]
     ctx.continue_as_new(done + 1)
+
+
+@durable.workflow
+async def daily(ctx: Context, day: int, child: bool = False) -> int:
+    """Begins anew each day, until it is told to stop; then it tells which day that is."""
+    if child:
+        await ctx.child_workflow(echo, day)
+    try:
+        await ctx.wait_signal("stop", timeout=timedelta(days=1))
+    except TimeoutError:
+        ctx.continue_as_new(day + 1, child)
+    return day
 
 
 @durable.workflow(name="flows.edition", version="1", default=True)
@@ -661,6 +691,11 @@ async def council(ctx: Context, votes: int, patience: float) -> list[str]:
 @durable.workflow
 async def adds(ctx: Context, a: int, b: int) -> int:
     return await ctx.activity(activities.add, a, b)
+
+
+@durable.workflow
+async def parent_of_debounced(ctx: Context) -> Any:
+    return await ctx.child_workflow(echo.using(debounce=Debounce("key", wait=timedelta(seconds=1))), 1)
 
 
 @durable.workflow
@@ -896,3 +931,43 @@ async def waits_for_payment(ctx: Context) -> int:
     paid = ctx.callback("paid", returns=int)
     await ctx.activity(activities.repeat, paid.token)
     return await paid
+
+
+@durable.workflow
+async def continues_then_fails(ctx: Context, rounds: int) -> None:
+    if rounds:
+        ctx.continue_as_new(rounds - 1)
+    raise ValueError("the last run fails")
+
+
+@durable.workflow
+async def pays_beside(ctx: Context, key: str, fails: bool = True) -> list[str]:
+    """An atomic payment beside something that may fail once it is committed; or beside nothing, until a signal."""
+    paying = asyncio.ensure_future(ctx.activity(activities.mend_once, f"{key}/paid"))
+    if not fails:
+        await ctx.wait_signal(approved)
+        return [await paying]
+    left = ctx.activity(activities.mend_once_paid, f"{key}/left", f"{key}/paid")
+    return list(await asyncio.gather(paying, left))
+
+
+@durable.workflow
+async def steps_and_waits(ctx: Context, key: str) -> list[str]:
+    """A step, two signals, an effect that is there exactly once, and another step."""
+    seen = [await ctx.activity(activities.step, f"{key}/1")]
+    seen += [await ctx.wait_signal(approved), await ctx.wait_signal(approved)]
+    seen.append(await ctx.activity(activities.step_once, f"{key}/2"))
+    seen.append(await ctx.activity(activities.step, f"{key}/3"))
+    return seen
+
+
+endless: set[str] = set()
+"""Keys of runs whose code has got a loop without an end by now."""
+
+
+@durable.workflow
+async def may_spin(ctx: Context, key: str) -> None:
+    await ctx.activity(activities.nothing)
+    while key in endless:
+        pass
+    await ctx.wait_signal(approved)

@@ -2,94 +2,155 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from random import Random
-from typing import Any
-from uuid import UUID
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from typing import Any, NamedTuple
+from unittest import mock
 
 from django.db import transaction
 from django.test import override_settings
 
 from django_durable import instrumentation
 from django_durable.client import WorkflowHandle
-from django_durable.exceptions import WorkflowUnsuccessful
 from django_durable.history import events
-from django_durable.history.status import Status
 from django_durable.models import WorkflowRun
 from django_durable.store import history
-from django_durable.testing import Environment, assert_replays
-from django_durable.testing.hands import Killed
+from django_durable.testing import Environment, assert_replays, environments
 from tests.integration.worker.invariants import assert_family, assert_invariants
-from tests.programs import generator
-from tests.programs.interpreter import interpret
+from tests.programs import deaths, outside, telling
+from tests.programs.generating import Program
+from tests.programs.interpreter import AGAIN, interpret
+from tests.programs.invariants import Invariants
+from tests.programs.legality import assert_legal
+from tests.programs.outside import World
+from tests.programs.telling import Told
 
-SIGNALS = 2
-Ending = dict[str, Any]
+MOST_ROUNDS = 2_000
+SEED = 7
 
 
-def check(env: Environment, seed: int) -> int:
-    """Returns how many events the program's runs had. Raises ``AssertionError`` if it matters how it was run."""
-    straight = _run(env, seed)
+class Figures(NamedTuple):
+    """What checking has come to."""
+
+    programs: int = 0
+    runs: int = 0
+    events: int = 0
+    deaths: int = 0
+    looks: int = 0  # at all tables, for the invariants
+
+    def __add__(self, other: tuple[Any, ...]) -> Figures:
+        return Figures(*(one + another for one, another in zip(self, other, strict=True)))
+
+
+def check(program: Program, seed: int) -> Figures:
+    """Raises ``AssertionError`` if it matters how the program is run. ``seed``: when workers die."""
+    straight, looks = _run(program)
+    assert_legal(straight)
     with override_settings(DURABLE={"INSTANCE_CACHE_SIZE": 0}):
-        uncached = _run(env, seed)
-    assert uncached == straight, _told("without the instance cache", seed, uncached, straight)
-    with _deaths(Random(seed)):
-        crashed = _run(env, seed)
-    for one in (crashed, straight):
-        one["kinds"].sort()  # of several activities under way, another may end first
-    assert crashed == straight, _told("when workers die", seed, crashed, straight)
-    return len(straight["kinds"])
+        uncached, more = _run(program)
+    _compare("without the instance cache", uncached, straight)
+    dying = deaths.Deaths(seed)
+    with deaths.happening(dying):
+        crashed, most = _run(program)
+    if program.ties:
+        assert_legal(crashed)
+    else:
+        _compare("when workers die", telling.in_any_order(crashed), telling.in_any_order(straight))
+    count = sum(len(entries) for entries in straight.runs.values())
+    return Figures(1, len(straight.runs), count, dying.count, looks + more + most)
 
 
-def _told(when: str, seed: int, found: Ending, expected: Ending) -> str:
-    program = generator.program(seed)
-    return f"program {seed} ends differently {when}: {program}\n  {found}\ninstead of\n  {expected}"
+def _compare(when: str, found: Told, expected: Told) -> None:
+    """Raises ``AssertionError`` that says what is different first."""
+    for label in expected.runs.keys() | found.runs.keys():
+        one, other = found.runs.get(label), expected.runs.get(label)
+        if one != other:
+            raise AssertionError(f"Run {label} is another {when}:\n{_lines(one)}\ninstead of\n{_lines(other)}")
+    assert found == expected, f"It ends differently {when}"
 
 
-def _run(env: Environment, seed: int) -> Ending:
-    with transaction.atomic():
-        handle = env.start(interpret, generator.program(seed))
-        for number in range(SIGNALS):
-            handle.signal("go", number)
-    try:
-        handle.result()
-    except WorkflowUnsuccessful:
-        pass
-    env.run_until_idle()
-    runs = _family(handle.run_id)
-    kinds = []
-    for run in runs:
-        own: WorkflowHandle[Any] = WorkflowHandle(run.workflow_id, run.pk)
-        assert_invariants(own)
-        assert_family(own)
-        recorded = history.read([run.pk])[run.pk]
-        if events.ended_from_outside(recorded[-1].event) is None:
-            assert_replays(own)
-        kinds += [type(one.event).__name__ for one in recorded]
-    (last,) = [run for run in runs if run.chain_id == handle.run_id and run.status != Status.CONTINUED_AS_NEW]
-    failure = last.failure and str(last.failure).partition("traceback")[0]
-    return {"status": str(last.status), "result": last.result, "failure": failure, "kinds": kinds}
+def _lines(entries: list[telling.Entry] | None) -> str:
+    if entries is None:
+        return "  no such run"
+    return "\n".join(f"  {number} {entry}" for number, entry in enumerate(entries, 1))
 
 
-def _family(run_id: UUID) -> list[WorkflowRun]:
-    """The runs of a chain, each followed by its children's."""
-    runs = []
-    for run in WorkflowRun.objects.filter(chain_id=run_id).order_by("pk"):
-        runs.append(run)
-        for child in WorkflowRun.objects.filter(parent_run_id=run.pk, continued_from=None).order_by("parent_key"):
-            runs += _family(child.pk)
-    return runs
+def _run(program: Program) -> tuple[Told, int]:
+    """What becomes of the program, and how often everything was looked at. Nothing of it stays in the database."""
+    with ExitStack() as stack:
+        stack.enter_context(transaction.atomic())
+        stack.callback(transaction.set_rollback, True)
+        env = stack.enter_context(_environment())
+        world = stack.enter_context(outside.world())
+        invariants = Invariants()
+        look = stack.enter_context(_looking(invariants))
+        definition = interpret.using(retry=AGAIN if program.tries > 1 else None)
+        began = env.now()
+        env.start(definition, program.body, "0", program.ties)
+        _drive(env, world, look)
+        for run in WorkflowRun.objects.all():
+            _check_replay(WorkflowHandle(run.workflow_id, run.pk))
+        return telling.tell(began), invariants.looks
 
 
 @contextmanager
-def _deaths(random: Random) -> Iterator[None]:
-    def hear(*, runs: int, **_: Any) -> None:
-        if runs and random.random() < 0.3:
-            raise Killed
+def _environment() -> Iterator[Environment]:
+    """One whose clock never has to catch up with the real one, and whose runs all have the same seed."""
+    with (
+        mock.patch.object(environments, "LEAD", timedelta(days=1)),
+        mock.patch.object(secrets, "randbits", return_value=SEED),
+        environments.environment() as env,
+    ):
+        yield env
+
+
+@contextmanager
+def _looking(invariants: Invariants) -> Iterator[Callable[[], None]]:
+    """Look after each commit of a worker; what is given looks when nothing is left to do."""
+    failed: list[AssertionError] = []
+
+    def hear(**_: Any) -> None:
+        try:
+            invariants.look()
+        except AssertionError as error:  # a receiver's errors are logged and swallowed
+            failed.append(error)
+
+    def look() -> None:
+        if failed:
+            raise failed[0]
+        invariants.look(idle=True)
 
     instrumentation.flush_done.connect(hear, weak=False)
     try:
-        yield
+        yield look
     finally:
         instrumentation.flush_done.disconnect(hear)
+
+
+def _drive(env: Environment, world: World, look: Callable[[], None]) -> None:
+    """Let time pass until every run has ended, and do what is due outside."""
+    env.run_until_idle()
+    for _ in range(MOST_ROUNDS):
+        look()
+        place = WorkflowRun.objects.filter(open_workflow_id__isnull=False).values_list("workflow_id", "pk").first()
+        if place is None:
+            return
+        due = world.next_due
+        if due is None:
+            env.work_for(*place, has_come=lambda: world.next_due is not None)
+        elif due > env.now():
+            env.advance(due - env.now())
+        else:
+            world.run_errand()
+            env.run_until_idle()
+    raise AssertionError("This program goes on for ever.")
+
+
+def _check_replay(handle: WorkflowHandle[Any]) -> None:
+    assert_invariants(handle)
+    assert_family(handle)
+    recorded = history.read([handle.run_id])[handle.run_id]
+    if events.ended_from_outside(recorded[-1].event) is None:
+        assert_replays(handle)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,13 +36,13 @@ SAME = _Noted(_other, name="replay.work")
 
 
 class Mutation(NamedTuple):
-    """One change of one workflow. ``code`` is the whole module with it."""
+    """One change of one workflow. ``module`` is the whole module with it."""
 
     workflow: str
     kind: str
     line: int
     source: str
-    code: CodeType
+    module: ast.Module
 
     def __str__(self) -> str:
         return f"{self.workflow}:{self.line} {self.kind}"
@@ -54,10 +55,9 @@ def all_of() -> list[Mutation]:
     for position, function in enumerate(tree.body):
         if isinstance(function, ast.AsyncFunctionDef):
             for kind, node, changed in _changes(function):
-                module = copy.deepcopy(tree)
-                module.body[position] = changed
+                module = ast.Module([*tree.body[:position], changed, *tree.body[position + 1 :]], [])
                 line = getattr(node, "lineno", function.lineno)
-                found.append(Mutation(function.name, kind, line, ast.unparse(node), _compiled(module)))
+                found.append(Mutation(function.name, kind, line, ast.unparse(node), module))
     return found
 
 
@@ -65,10 +65,11 @@ def run(mutation: Mutation) -> tuple[dict[str, Any], list[bool]]:
     """The workflows of the changed module, and the list that grows when the changed place is reached."""
     touched: list[bool] = []
     names: dict[str, Any] = {"__name__": "tests.replay.mutated", "touched": touched}
-    exec(mutation.code, names)
+    exec(_compiled(mutation.module), names)
     return names["WORKFLOWS"], touched
 
 
+@functools.cache
 def _compiled(module: ast.Module) -> CodeType:
     prelude = ast.parse(PRELUDE).body
     last_import = max(index for index, node in enumerate(module.body) if isinstance(node, ast.ImportFrom))
@@ -80,12 +81,18 @@ Change = tuple[str, ast.AST, ast.AsyncFunctionDef]
 
 
 def _changes(function: ast.AsyncFunctionDef) -> Iterator[Change]:
-    places = list(ast.walk(function))
-    for index, node in enumerate(places):
+    copied, places = _copy(function)
+    for index, node in enumerate(ast.walk(function)):
         for kind, change in _KINDS.items():
-            changed = copy.deepcopy(function)
-            if change(list(ast.walk(changed))[index]):
-                yield kind, node, changed
+            if change(places[index]):
+                yield kind, node, copied
+                copied, places = _copy(function)  # only after a change: there are thousands of places and few changes
+
+
+def _copy(function: ast.AsyncFunctionDef) -> tuple[ast.AsyncFunctionDef, list[ast.AST]]:
+    """A copy to change, and its nodes in the order of ``ast.walk``."""
+    copied = copy.deepcopy(function)
+    return copied, list(ast.walk(copied))
 
 
 def _touching(value: ast.expr) -> ast.expr:

@@ -220,9 +220,11 @@ def recorded_commands(drain: Drain) -> list[Recorded]:
     return [Recorded(command.sequence, drain.time, command.event()) for command in drain.commands]
 
 
-def continued(definition: WorkflowDefinition[..., Any], history: list[Recorded], end: int) -> list[Recorded]:
+def continued(
+    definition: WorkflowDefinition[..., Any], history: list[Recorded], end: int, info: RunInfo = INFO
+) -> list[Recorded]:
     """Replay the first ``end`` events in a fresh instance, then apply the inputs among the others."""
-    instance = Instance(definition, INFO)
+    instance = Instance(definition, info)
     written = list(history[:end])
     drain = instance.replay(written)
     if drain is not None:
@@ -231,7 +233,7 @@ def continued(definition: WorkflowDefinition[..., Any], history: list[Recorded],
         if isinstance(item.event, events.NOTES):
             written.append(item)
             instance.evict()
-            instance = Instance(definition, INFO)
+            instance = Instance(definition, info)
             instance.replay(written)
         elif item.event.is_input:
             assert instance.accepts(item.event)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +17,9 @@ from django.test import override_settings
 
 from django_durable import apps as durable_apps
 from django_durable import checks, conf
+from django_durable.checks import mariadb as mariadb_checks
 from django_durable.checks import settings as setting_checks
+from django_durable.checks.retention import check_retention
 from django_durable.definitions.registry import Registry
 from django_durable.definitions.registry import registry as definitions
 from django_durable.payloads import limits
@@ -52,14 +56,16 @@ def ids(**settings: Any) -> list[str | None]:
 
 
 def test_the_settings_of_the_test_suite_are_right() -> None:
-    assert run_checks(tags=[checks.TAG]) == []
+    assert run_checks(tags=[checks.TAG], databases=[]) == []
 
 
 def test_every_check_is_registered_once_under_the_tag() -> None:
     registered: list[Any] = [
         check for check in registry.registry.registered_checks if checks.TAG in getattr(check, "tags", ())
     ]
-    assert sorted(check.__name__ for check in registered) == sorted(check.__name__ for check in checks.ALL)
+    assert sorted(check.__name__ for check in registered) == sorted(
+        check.__name__ for check in (*checks.ALL, *checks.CONNECTING)
+    )
 
 
 def test_every_setting_has_its_expectation_and_its_default_meets_it() -> None:
@@ -87,6 +93,12 @@ def test_an_unknown_setting_is_found_and_a_near_one_suggested(databases: Any) ->
         ("QUEUES", []),
         ("QUEUES", [""]),
         ("TRANSPORTS", "polling"),
+        ("TRANSPORTS", ["pigeons"]),
+        ("TRANSPORTS", {}),
+        ("TRANSPORTS", {"default": "polling"}),
+        ("TRANSPORTS", {"default": {"OPTIONS": {}}}),
+        ("TRANSPORTS", {"default": {"BACKEND": "polling", "OPTION": {}}}),
+        ("TRANSPORTS", {"default": {"BACKEND": "polling", "OPTIONS": []}}),
         ("LEASE_SECONDS", 0),
         ("LEASE_SECONDS", float("nan")),
         ("INSTANCE_CACHE_SIZE", -1),
@@ -96,6 +108,7 @@ def test_an_unknown_setting_is_found_and_a_near_one_suggested(databases: Any) ->
         ("STUCK_SECONDS", 0),
         ("EMBEDDED_WORKER", "yes"),
         ("MAX_PAYLOAD_BYTES", 0),
+        ("PAYLOADS", "msgpack"),
         ("WARN_PAYLOAD_BYTES", None),
         ("MAX_INTERRUPTIONS", 0),
         ("CALLBACK_URL", "example.com"),
@@ -119,6 +132,8 @@ def test_a_wrong_value_is_found_and_its_setting_named(databases: Any, name: str,
         ("POLL_SECONDS", None),
         ("POLL_SECONDS", 1),
         ("TRANSPORTS", ["polling"]),
+        ("TRANSPORTS", {"default": {"BACKEND": "polling"}}),
+        ("TRANSPORTS", {"default": {"BACKEND": "tests.unit.test_transports.Pigeons", "OPTIONS": {"LOFT": "roof"}}}),
         ("QUEUES", ("a", "b")),
         ("DRAIN_SECONDS", 0),
     ],
@@ -126,6 +141,22 @@ def test_a_wrong_value_is_found_and_its_setting_named(databases: Any, name: str,
 def test_a_right_value_is_left_alone(databases: Any, name: str, right: Any) -> None:
     databases(SQLITE)
     assert ids(**{name: right}) == []
+
+
+def test_payloads_that_could_not_be_stored_are_found(databases: Any) -> None:
+    databases(SQLITE)
+    [message] = found(PAYLOADS={"CODECS": [{"BACKEND": "django_durable.payloads.codecs.encryption.Fernet"}]})
+    assert message.id == "durable.E007"
+    assert "CODECS[0]: OPTIONS do not fit Fernet" in message.msg
+    assert ids(PAYLOADS={"FORMAT": "msgpack"}) == []
+
+
+def test_a_retention_that_could_not_work_is_found() -> None:
+    with override_settings(DURABLE={"RETENTION": {"complete": timedelta(days=1)}}):
+        [message] = check_retention(None)
+    assert (message.id, "Did you mean 'completed'" in message.msg) == ("durable.E011", True)
+    with override_settings(DURABLE={"RETENTION": {"completed": timedelta(days=1)}}):
+        assert check_retention(None) == []
 
 
 def test_settings_that_are_no_dict_are_found() -> None:
@@ -186,6 +217,25 @@ def test_psycopg_2_is_found(databases: Any, monkeypatch: pytest.MonkeyPatch, ver
 
 
 @pytest.mark.parametrize(
+    ("backend", "options", "problem"),
+    [
+        ("pigeons", {}, "must be one of polling, postgres, redis"),
+        ("tests.unit.test_transports.Doves", {}, "cannot be loaded"),
+        ("tests.unit.test_transports.WhiteFlag", {}, "no subclass"),
+        ("polling", {"LOFT": "roof"}, "no option 'LOFT'"),
+        ("redis", {"CACHE": "nowhere"}, "CACHES['nowhere']"),
+        ("redis", {"CACHE": "default"}, "django_redis.cache.RedisCache"),
+    ],
+)
+def test_a_transport_that_cannot_work_is_found(databases: Any, backend: str, options: Any, problem: str) -> None:
+    databases(SQLITE)
+    [message] = found(TRANSPORTS={"birds": {"BACKEND": backend, "OPTIONS": options}})
+    assert message.id == "durable.E006"
+    assert "'birds'" in message.msg
+    assert problem in message.msg
+
+
+@pytest.mark.parametrize(
     ("pool", "expected"),
     [
         (True, ["durable.W001"]),
@@ -203,9 +253,63 @@ def test_a_pool_smaller_than_the_number_of_activity_threads_is_found(databases: 
     assert ids(CONCURRENCY=1) == []
 
 
-def test_mysql_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setting_checks, "_vendor", lambda: "mysql")
-    assert ids() == ["durable.W002"]
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, []),
+        ({"isolation_level": "READ COMMITTED"}, []),
+        ({"isolation_level": "repeatable read"}, ["durable.E009"]),
+        ({"isolation_level": None}, ["durable.E009"]),
+    ],
+)
+def test_transactions_that_do_not_see_what_others_have_committed_are_found(
+    databases: Any, options: Any, expected: Any
+) -> None:
+    pytest.importorskip("MySQLdb")
+    databases({"ENGINE": "django.db.backends.mysql", "NAME": "shop", "OPTIONS": options})
+    assert ids() == expected
+
+
+class Server:
+    """A connection to a server that says of itself what a test wants, and has no tables yet."""
+
+    vendor, alias = "mysql", "default"
+
+    def __init__(self, *version: int, mariadb: bool = True, packet: int = 16_777_216) -> None:
+        self.mysql_version, self.mysql_is_mariadb, self._packet = version, mariadb, packet
+
+    @contextmanager
+    def cursor(self) -> Iterator[Server]:
+        yield self
+
+    def execute(self, sql: str, params: Any = ()) -> None:
+        self._rows = [(self._packet,)] if "max_allowed_packet" in sql else []
+
+    def fetchone(self) -> Any:
+        return self._rows[0]
+
+    def fetchall(self) -> Any:
+        return self._rows
+
+
+@pytest.mark.parametrize(
+    ("server", "payload", "expected"),
+    [
+        (Server(10, 6, 1), 2 * 1024 * 1024, []),
+        (Server(11, 8, 2), 2 * 1024 * 1024, []),
+        (Server(10, 5, 12), 2 * 1024 * 1024, ["durable.E010"]),
+        (Server(8, 4, 0, mariadb=False), 2 * 1024 * 1024, ["durable.E010"]),
+        (Server(10, 11, 2, packet=4_000_000), 2 * 1024 * 1024, ["durable.W008"]),
+        (Server(10, 11, 2), 10_000_000, ["durable.W008"]),
+    ],
+)
+def test_a_mysql_an_old_mariadb_and_short_packets_are_found(
+    monkeypatch: pytest.MonkeyPatch, server: Server, payload: int, expected: list[str]
+) -> None:
+    monkeypatch.setattr(mariadb_checks, "connections", {"default": server})
+    with override_settings(DURABLE={"MAX_PAYLOAD_BYTES": payload}):
+        assert [one.id for one in mariadb_checks.check_server(None, databases=["default"])] == expected
+        assert mariadb_checks.check_server(None, databases=[]) == []
 
 
 def test_the_other_distribution_of_this_name_is_found(databases: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +319,11 @@ def test_the_other_distribution_of_this_name_is_found(databases: Any, monkeypatc
     [message] = found()
     assert (message.id, asked) == ("durable.W003", ["django-durable"])
     assert "pip uninstall django-durable" in str(message.hint)
+
+
+def test_a_largest_payload_below_the_one_that_is_warned_of_is_kept_to() -> None:
+    with override_settings(DURABLE={"MAX_PAYLOAD_BYTES": 10}):
+        assert limits.current() == limits.Limits(max_bytes=10, warn_bytes=10)
 
 
 def test_payload_limits_follow_the_settings() -> None:
@@ -265,3 +374,10 @@ def test_routers_are_no_trouble_without_a_second_database_or_atomic_activities(
             assert ids() == []
         databases(SQLITE)
         assert ids() == []
+
+
+def test_a_cache_of_statuses_that_could_not_work_is_found() -> None:
+    assert ids(STATUS_CACHE={"ALIAS": "default", "SECONDS": 2, "MAX_BYTES": 1}) == []
+    wrong = {"ALIAS": "nowhere", "SECONDS": 1.5, "MAX_BYTES": 0, "TTL": 5}
+    assert ids(STATUS_CACHE=wrong) == ["durable.E008"] * 4
+    assert ids(STATUS_CACHE="default") == ["durable.E002"]

@@ -312,6 +312,11 @@ def test_types_that_payloads_cannot_carry_are_found(registry, write):
 
         async def fits(ctx: Context, day: date) -> dict[str, int]: ...
 
+        class Row: ...
+
+        def looks(rows: list[Row]) -> None: ...
+
+        LOOKS = ActivityDefinition(looks, name="shop.looks")
         ACTIVITY = ActivityDefinition(takes, name="shop.takes")
         GIVES = WorkflowDefinition(gives, name="shop.gives")
         FITS = WorkflowDefinition(fits, name="shop.fits")
@@ -319,8 +324,11 @@ def test_types_that_payloads_cannot_carry_are_found(registry, write):
     )
     registry.add_activity(module.ACTIVITY)
     registry.add_workflow(module.FITS)
-    (message,) = code_checks.check_annotations(None)
-    assert message.id == "durable.W114"
+    registry.add_activity(module.LOOKS)
+    message, other = code_checks.check_annotations(None)
+    assert message.id == other.id == "durable.W114"
+    assert "shop.looks: the annotation of parameter 'rows'" in other.msg
+    assert "Row cannot be read back" in other.msg
     assert "shop.takes" in message.msg
     assert "Missing" in message.msg
     assert str(message.obj).startswith(str(module.__file__))

@@ -39,7 +39,7 @@ def test_the_url_of_an_sqlite_file_leads_back_to_it():
     assert database.from_url(database.sqlite_url(path))["NAME"] == path
 
 
-@pytest.mark.parametrize("url", ["mysql://localhost/orders", "postgres://localhost", "sqlite:", "orders"])
+@pytest.mark.parametrize("url", ["oracle://localhost/orders", "postgres://localhost", "sqlite:", "orders"])
 def test_a_url_that_names_no_known_database_is_refused(url):
     with pytest.raises(ValueError, match="database"):
         database.from_url(url)

@@ -64,6 +64,12 @@ def test_names_definitions_and_messages_become_messages() -> None:
         as_message(rated(5), 6)
 
 
+@pytest.mark.parametrize("wrong", [5, None, int])
+def test_what_is_no_signal_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=f"A signal is a name, .*, not {wrong!r}"):
+        as_message(wrong)
+
+
 def current(**options: Any) -> CurrentActivity:
     return CurrentActivity(
         name="shop.charge", workflow_id="order-1", run_id=UUID(int=1), attempt=2, idempotency_key="k", **options
@@ -77,9 +83,9 @@ def test_there_is_no_current_activity_outside_of_one() -> None:
 
 def test_the_current_activity_is_that_of_the_block() -> None:
     outer, inner = current(), current(is_cancelled=lambda: True)
-    with entered(outer):
+    with entered(lambda: outer):
         assert durable.current_activity() is outer
-        with entered(inner):
+        with entered(lambda: inner):
             assert current_activity() is inner
         assert current_activity() is outer
     with pytest.raises(DurableError):
@@ -95,7 +101,7 @@ def test_other_threads_have_no_current_activity_unless_given_the_context() -> No
         except DurableError:
             seen.append(None)
 
-    with entered(current()):
+    with entered(current):
         copied = contextvars.copy_context()
         for target in (look, partial(copied.run, look)):
             thread = threading.Thread(target=target)

@@ -495,3 +495,23 @@ def test_results_may_come_in_any_order(labels):
     for label in labels:
         run.complete(label)
     assert run.result() == ["a", "b", "c"]
+
+
+@workflow
+async def waits_for_words(ctx: Context) -> list[str]:
+    found: list[str] = []
+    wrong: Any = "1"
+    for wait in (
+        lambda: ctx.sleep(wrong),
+        lambda: ctx.wait_signal("word", timeout=wrong),
+        lambda: ctx.wait_until(lambda: False, timeout=wrong),
+    ):
+        try:
+            await wait()
+        except TypeError as error:
+            found.append(str(error))
+    return found
+
+
+def test_a_duration_that_is_no_number_is_refused():
+    assert Run(waits_for_words).result() == ["A timer runs for a timedelta or a number of seconds, not '1'."] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from django_durable import ActivityError, Context, DurableError
 from django_durable.engine import callbacks
 from django_durable.engine.callbacks import Callback
-from django_durable.history import events, failures
+from django_durable.engine.commands import ContinueAsNew
+from django_durable.history import codec, events, failures
 from tests.unit.engine_harness import STEP, Run, payload, workflow
 
 
@@ -134,3 +136,128 @@ def test_without_urls_the_url_says_how_to_get_them(monkeypatch):
 def test_the_stack_says_what_is_waited_for():
     [entry] = Run(waits).instance.stack()
     assert entry.waits_for == "callback approve"
+
+
+# Of the whole chain
+
+
+@workflow
+async def keyed(ctx: Context) -> Any:
+    answer = ctx.callback("approve", returns=int, key="order-1", timeout=3600, heartbeat=60)
+    same = ctx.callback("approve", returns=int, key="order-1")
+    other = ctx.callback("approve", returns=int, key="order-2")
+    assert same.token == answer.token != other.token
+    await ctx.activity(STEP, "told")
+    ctx.continue_as_new()
+
+
+@workflow
+async def awaits_both(ctx: Context) -> Any:
+    own = ctx.callback("approve", returns=int)
+    answer = ctx.callback("approve", returns=int, key="order-1")
+    assert own.token != answer.token
+    return [await answer, await own]
+
+
+@workflow
+async def awaits_and_continues(ctx: Context) -> Any:
+    await ctx.callback("approve", returns=int, key="order-1")
+    ctx.continue_as_new()
+
+
+@workflow
+async def catches_and_continues(ctx: Context) -> Any:
+    with contextlib.suppress(ActivityError):
+        await ctx.callback("approve", returns=int, key="order-1")
+    ctx.continue_as_new()
+
+
+@workflow
+async def opens_many(ctx: Context, count: int) -> Any:
+    for number in range(count):
+        ctx.callback("vote", key=f"{number}")
+        await ctx.sleep(1) if number % 500 == 499 else None
+    ctx.continue_as_new(count)
+
+
+def left(run: Run) -> tuple[events.CarriedCallback, ...]:
+    """What a run that has continued as new leaves to the next, after every prefix of its history was replayed."""
+    run.check_replay()
+    command = run.drain.closing
+    assert isinstance(command, ContinueAsNew)
+    return command.callbacks
+
+
+def test_one_with_a_key_is_left_to_the_next_run_with_its_address_and_its_time_limits():
+    run = Run(keyed)
+    run.complete("told")
+    first, second = left(run)
+    assert (first.chain_key, second.chain_key) == ("order-1", "order-2")
+    [opened, _] = [one.event for one in run.history if isinstance(one.event, events.CallbackOpened)]
+    assert (first.name, first.key, first.token) == ("approve", opened.key, opened.token)
+    assert (first.timeout, first.heartbeat) == (3_600_000_000, 60_000_000)
+    following = Run(awaits_both, callbacks=(first,))
+    started = following.history[0].event
+    following.evict()
+    assert codec.decode("RunStarted", codec.encode(started)) == started
+
+
+def carried(run: Run, key: str) -> tuple[events.CarriedCallback, ...]:
+    return tuple(one for one in left(run) if one.chain_key == key)
+
+
+def test_the_next_run_can_be_answered_before_its_code_asks_and_tells_it_from_its_own_of_that_name():
+    before = Run(keyed)
+    before.complete("told")
+    run = Run(awaits_both, callbacks=carried(before, "order-1"))
+    older, own = sorted(run.instance.callbacks)
+    assert older == 2, "it is opened before the code is run"
+    run.apply(events.ActivityCompleted(activity=own, result=payload(2)))
+    run.apply(events.ActivityCompleted(activity=older, result=payload(1)))
+    assert run.result() == [1, 2]
+
+
+def test_an_answer_that_nobody_has_awaited_is_left_as_well_and_needs_no_place():
+    before = Run(keyed)
+    first, _ = sorted(before.instance.callbacks)
+    before.apply(events.ActivityCompleted(activity=first, result=payload(5)))
+    before.complete("told")
+    run = Run(awaits_both, callbacks=carried(before, "order-1"))
+    [own] = run.instance.callbacks
+    run.apply(events.ActivityCompleted(activity=own, result=payload(6)))
+    assert run.result() == [5, 6]
+
+
+def test_a_failure_that_nobody_has_awaited_is_left_as_well():
+    before = Run(keyed)
+    failure = failures.Failure(type="TimeoutError", message="late")
+    before.apply(events.ActivityFailed(activity=min(before.instance.callbacks), failure=failure, timeout="timeout"))
+    before.complete("told")
+    run = Run(catches_and_continues, callbacks=carried(before, "order-1"))
+    assert left(run) == ()
+
+
+def test_what_has_been_awaited_is_not_left_and_its_key_is_free():
+    run = Run(awaits_and_continues)
+    run.fulfil("approve", 1)
+    assert left(run) == ()
+
+
+def test_one_that_the_next_run_does_not_ask_for_goes_on_to_the_run_after_it():
+    before = Run(keyed)
+    before.complete("told")
+    both = left(before)
+    run = Run(awaits_and_continues, callbacks=both)
+    run.apply(events.ActivityCompleted(activity=min(run.instance.callbacks), result=payload(1)))
+    assert [one.chain_key for one in left(run)] == ["order-2"]
+
+
+def test_a_run_has_so_many_of_them_and_no_more():
+    run = Run(opens_many, callbacks.CHAIN_LIMIT)
+    run.fire()
+    run.fire()
+    assert len(left(run)) == callbacks.CHAIN_LIMIT
+    run = Run(opens_many, callbacks.CHAIN_LIMIT + 1)
+    run.fire()
+    run.fire()
+    assert "can have 1,000 callbacks with a key" in run.failure.message

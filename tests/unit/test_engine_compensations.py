@@ -130,7 +130,7 @@ async def undoes_with_code(ctx: Context) -> None:
     def forgets() -> str:
         return "nothing to await"
 
-    ctx.compensate(forgets)
+    ctx.compensate(forgets)  # type: ignore[call-overload]
     ctx.compensate(undo, "undo", times=2)
     raise ValueError("broken")
 
@@ -290,7 +290,7 @@ async def wrong(ctx: Context, how: str) -> None:
     coroutine = undo()
     try:
         if how == "value":
-            ctx.compensate(coroutine)
+            ctx.compensate(coroutine)  # type: ignore[call-overload]
         else:
             arguments: Any = {"payload": [object()], "call": ["a", "b"]}[how]
             ctx.compensate(STEP, *arguments)

@@ -238,6 +238,21 @@ async def in_a_group(ctx: Context) -> None:
         SEEN.append("closed")
 
 
+@workflow
+async def gathers_to_clean_up(ctx: Context) -> None:
+    async def release(label: str) -> None:
+        await ctx.activity(STEP, label)
+
+    try:
+        await ctx.sleep(5)
+    finally:
+        await asyncio.gather(*(release(label) for label in "abc"))
+
+
+def test_coroutines_that_a_finally_block_gathers_leave_no_warning_behind():
+    _evicted(Run(gathers_to_clean_up))
+
+
 def test_groups_gathers_and_limits_are_closed_too():
     _evicted(Run(in_a_group))
     assert SEEN == ["closed"]

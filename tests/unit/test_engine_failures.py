@@ -502,3 +502,18 @@ def test_a_callback_that_raises_is_logged_and_the_run_goes_on(caplog):
     assert len(caplog.records) == 1, "a replay is silent"
     replayed.evict()
     assert run.result() == "a"
+
+
+@workflow
+async def calls_a_workflow(ctx: Context) -> None:
+    await ctx.activity(is_a_workflow)  # type: ignore[arg-type]
+
+
+@workflow
+async def is_a_workflow(ctx: Context) -> None:
+    """Is a workflow."""
+
+
+def test_a_workflow_that_is_called_as_an_activity_is_named_with_the_right_way():
+    run = Run(calls_a_workflow)
+    assert "tests.is_a_workflow is a workflow: await ctx.child_workflow(...) runs it as a child" in run.failure.message

@@ -85,10 +85,15 @@ def test_an_unknown_query_names_those_that_there_are():
 
 def test_wrong_arguments_are_refused():
     run = Run(counts)
-    with pytest.raises(PayloadError, match="The input of The handler of query 'on'"):
+    with pytest.raises(PayloadError, match="The input of the handler of query 'on'"):
         run.query("on", "tomorrow")
-    with pytest.raises(TypeError, match="missing a required argument: 'day'"):
+    told = r"The handler of query 'on'\(day: .*, \*, plus: .* = \.\.\.\).* missing a required argument: 'day'"
+    with pytest.raises(TypeError, match=told):
         run.query("on")
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        run.query("total", 1)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'x'"):
+        run.query("total", x=3)
     run.evict()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from django_durable.definitions.activity import ActivityDefinition
 from django_durable.definitions.workflow import WorkflowDefinition
+from django_durable.engine import cuts
 from django_durable.engine.context import Context
 from django_durable.engine.instance import Instance
 from django_durable.exceptions import DurableError, NonDeterminismError
@@ -364,3 +365,95 @@ def test_event_time_never_goes_backwards():
     assert drain.time == START + timedelta(seconds=60)
     assert run.instance.last_time == drain.time
     run.evict()
+
+
+# Notes behind the start
+
+
+PAUSE = (
+    Recorded(2, START + timedelta(seconds=5), events.RunPaused(reason="lunch")),
+    Recorded(3, START + timedelta(seconds=9), events.RunResumed()),
+)
+
+
+@workflow
+async def waits_first(ctx: Context) -> str:
+    return str(await ctx.wait_signal("word"))
+
+
+def _start_of(definition: WorkflowDefinition[..., Any]) -> Recorded:
+    run = Run(definition)
+    run.evict()
+    return run.history[0]
+
+
+def _begun_late(definition: WorkflowDefinition[..., Any]) -> tuple[Instance, list[Recorded]]:
+    """A run that was paused before its first step; what a worker would have written of that step."""
+    history = [_start_of(definition), *PAUSE]
+    instance = Instance(definition, INFO)
+    drain = instance.replay(history)
+    assert drain is not None
+    return instance, history + [Recorded(one.sequence, drain.time, one.event()) for one in drain.commands]
+
+
+def test_the_first_step_follows_on_a_pause_that_came_before_it():
+    instance, history = _begun_late(original)
+    assert [type(one.event).__name__ for one in history[3:]] == ["ActivityScheduled"]
+    assert (history[3].sequence, history[3].time) == (4, PAUSE[1].time), "times never go backwards"
+    assert instance.info.run_id.hex in next(iter(instance.activities.values())).command.key
+    instance.evict()
+    again = Instance(original, INFO)
+    assert again.replay(history) is None
+    assert (again.sequence, again.last_time, list(again.activities)) == (4, PAUSE[1].time, [4])
+    completed = again.apply(events.ActivityCompleted(activity=4, result=payload("a")), START)
+    assert (completed.input_sequence, completed.time) == (5, PAUSE[1].time)
+    again.evict()
+
+
+def test_a_run_that_waits_from_its_start_on_can_be_paused_as_often_as_one_likes():
+    instance, history = _begun_late(waits_first)
+    assert len(history) == 3
+    history += [
+        Recorded(4, START + timedelta(seconds=20), events.RunPaused()),
+        Recorded(5, START + timedelta(seconds=21), events.RunResumed()),
+    ]
+    instance.evict()
+    again = Instance(waits_first, INFO)
+    again.replay(history)
+    drain = again.apply(events.SignalReceived(name="word", payload=payload("yes")), START + timedelta(seconds=30))
+    assert (drain.input_sequence, drain.closing is not None) == (6, True)
+    again.evict()
+    history += [
+        Recorded(6, drain.time, drain.input),
+        *(Recorded(one.sequence, drain.time, one.event()) for one in drain.commands),
+    ]
+    for look in (Instance(waits_first, INFO), Instance(waits_first, INFO)):
+        look.look(history)
+        assert look.closed
+        look.evict()
+
+
+def test_code_that_does_not_repeat_the_first_step_behind_a_pause_is_found():
+    instance, history = _begun_late(original)
+    instance.evict()
+    other = Instance(waits_first, INFO)
+    with pytest.raises(NonDeterminismError) as caught:
+        other.replay(history)
+    other.evict()
+    assert caught.value.event == 4
+
+
+def test_a_run_that_was_paused_before_its_first_step_can_be_looked_at():
+    history = [_start_of(original), *PAUSE[:1]]
+    instance = Instance(original, INFO)
+    instance.look(history)
+    assert instance.waiting()
+    instance.evict()
+
+
+@pytest.mark.parametrize("to_event", [1, 2, 3, 4])
+def test_there_is_nothing_to_go_back_to_before_the_first_step(to_event):
+    instance, history = _begun_late(original)
+    instance.evict()
+    found = cuts.cut(history, cuts.place_of(history, to_event), again=False, reapply_signals=True)
+    assert found.before == 1

@@ -214,7 +214,7 @@ def test_a_run_is_retried_at_the_activity_whose_failure_ended_it_whatever_came_b
     assert cuts.retry_place(run.history) == (failed, True)
     cut = cuts.cut(run.history, failed, again=True, reapply_signals=True)
     assert labels(run, cut.again) == ["pay"]
-    assert cut.failed == (event_of(run.history[cut.again[0] - 1]).key,)
+    assert cut.decided == (event_of(run.history[cut.again[0] - 1]).key,)
     run.evict()
 
 

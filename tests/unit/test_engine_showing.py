@@ -106,6 +106,24 @@ def test_what_cannot_be_is_refused_and_changes_nothing():
 
 
 @workflow
+async def says_no_words(ctx: Context) -> list[str]:
+    found: list[str] = []
+    wrong: Any
+    for wrong in (5, 0.5, None):
+        try:
+            ctx.set_progress(wrong)
+        except TypeError as error:
+            found.append(str(error))
+    return found
+
+
+def test_a_progress_has_words_first():
+    run = Run(says_no_words)
+    assert run.drain.shown is None
+    assert [text.rpartition(", not ")[2] for text in run.result()] == ["5.", "0.5.", "None."]
+
+
+@workflow
 async def says_too_much(ctx: Context) -> None:
     ctx.set_progress("x\x00\ud800" + "y" * 2_000)
 

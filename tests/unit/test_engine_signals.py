@@ -8,9 +8,11 @@ from typing import Any
 
 from django_durable.definitions.signal import SignalDefinition
 from django_durable.engine.context import Context
+from django_durable.engine.loop import DeterministicLoop
+from django_durable.engine.recorder import Recorder
 from django_durable.engine.signals import Signals
 from django_durable.history import events
-from tests.unit.engine_harness import STEP, Run, payload, workflow
+from tests.unit.engine_harness import START, STEP, Run, payload, workflow
 
 RATED: SignalDefinition[int] = SignalDefinition("rated", int)
 
@@ -128,9 +130,10 @@ def test_a_cancelled_waiter_does_not_take_a_signal():
 
 
 def test_a_signal_given_to_a_waiter_that_cannot_take_it_goes_to_the_next_or_back_to_the_front():
-    loop = asyncio.new_event_loop()
+    recorder = Recorder()
+    loop = DeterministicLoop(seed=7, started=START, recorder=recorder)  # type: ignore[abstract]
+    signals = Signals(loop, recorder)
     victim, heir, second = (loop.create_future() for _ in range(3))
-    signals = Signals()
     for waiter in (victim, heir, second):
         signals.wait("word", waiter)
     signals.receive("word", payload("one"))
@@ -143,7 +146,6 @@ def test_a_signal_given_to_a_waiter_that_cannot_take_it_goes_to_the_next_or_back
     assert signals.unhandled() == ("word", "word")
     assert [signals.take("word"), signals.take("word")] == [(1, "word", payload("one")), (2, "word", payload("two"))]
     assert signals.take("word") is None
-    loop.close()
 
 
 @workflow

@@ -35,6 +35,33 @@ def no_more_than(limit: int) -> Any:
 
 
 @workflow
+async def shop(ctx: Context) -> list[str]:
+    names: list[str] = []
+
+    def is_open() -> None:
+        if names:
+            raise ValueError("sold out")
+
+    @ctx.on_update("buy", validator=is_open)
+    def buy(name: str) -> str:
+        names.append(name)
+        return name
+
+    await ctx.wait_signal("stop")
+    return names
+
+
+def test_a_validator_without_parameters_is_asked_whatever_comes():
+    run = Run(shop)
+    assert run.refused("buy").type == "TypeError"
+    assert run.refused("buy", "lamp", "bulb").type == "TypeError"
+    run.update("buy", "lamp", id="u1")
+    assert run.refused("buy", "bulb").message == "sold out"
+    run.signal("stop")
+    assert run.result() == ["lamp"]
+
+
+@workflow
 async def basket(ctx: Context) -> dict[str, int]:
     lines: dict[str, int] = {}
     names: list[str] = []
@@ -314,6 +341,13 @@ def test_a_validator_cannot_wait(what):
     run = Run(validates)
     assert run.refused("wait", what).type == "UnsupportedInWorkflow"
     run.update("wait", "ok")
+    run.signal("stop")
+    run.result()
+
+
+def test_a_refusal_names_the_validator():
+    run = Run(validates)
+    assert run.refused("wait", "sleep").message.startswith("The validator of update 'wait' waits for something.")
     run.signal("stop")
     run.result()
 

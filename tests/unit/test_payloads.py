@@ -9,7 +9,6 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -93,10 +92,9 @@ class Pydantic:
 
 
 @pytest.fixture
-def small() -> Iterator[None]:
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_source", limits._Source())
     limits.read_from(lambda: limits.Limits(max_bytes=100, warn_bytes=50))
-    yield
-    limits.read_from(limits.Limits)
 
 
 def stored(value: Any) -> str:
@@ -326,17 +324,15 @@ def test_a_type_that_json_cannot_give_back_is_refused() -> None:
         codec.decode(codec.encode(1, what=WHAT), FakeModel, what=WHAT)
 
 
-def test_limits_are_asked_for_once_until_they_are_reset() -> None:
+def test_limits_are_asked_for_once_until_they_are_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
     def source() -> limits.Limits:
         asked.append(1)
         return limits.Limits(max_bytes=len(asked))
 
-    try:
-        limits.read_from(source)
-        assert [limits.current().max_bytes, limits.current().max_bytes] == [1, 1]
-        limits.reset()
-        assert limits.current().max_bytes == 2
-    finally:
-        limits.read_from(limits.Limits)
+    monkeypatch.setattr(limits, "_source", limits._Source())
+    limits.read_from(source)
+    assert [limits.current().max_bytes, limits.current().max_bytes] == [1, 1]
+    limits.reset()
+    assert limits.current().max_bytes == 2

@@ -39,6 +39,11 @@ def test_a_value_comes_back_as_its_type_also_inside_of_others() -> None:
     assert codec.decode(codec.encode(None, what="it"), Money | None, what="it") is None
 
 
+def test_a_type_that_was_taught_is_known_to_be_read_back() -> None:
+    assert codec.unreadable(list[Money | None]) is None
+    assert codec.unreadable(dict[str, Tip]) is Tip
+
+
 def test_a_subclass_is_stored_as_what_was_taught() -> None:
     assert codec.decode(codec.encode(Tip(3), what="it"), Money, what="it") == Money(3)
 

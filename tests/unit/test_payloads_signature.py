@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack
 
 import pytest
+from django.contrib.auth.models import Group
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +24,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Money:
     amount: Decimal
+
+
+@dataclass(frozen=True)
+class Shelf:
+    owner: CallSignature
+    below: Shelf | None = None
 
 
 class Options(TypedDict, total=False):
@@ -51,6 +60,31 @@ def unresolvable_result(a: int) -> OnlyForCheckers: ...  # type: ignore[empty-bo
 
 
 def impossible(a: Money | CallSignature) -> None: ...
+
+
+def anything(a: object, b: dict[str, object], *rest: object) -> list[object]: ...  # type: ignore[empty-body]
+
+
+def collections(
+    a: Iterable[Decimal], b: Sequence[int], c: Mapping[str, Money], d: OrderedDict[int, Decimal]
+) -> Iterable[Money] | None: ...
+
+
+@dataclass(frozen=True)
+class Label:
+    price: OnlyForCheckers
+
+
+def takes_a_class_with_a_name_for_checkers(label: Label) -> None: ...
+
+
+def with_a_model(a: int, lines: dict[str, list[Group]]) -> None: ...
+
+
+def gives_a_plain_class(a: int) -> Shelf: ...  # type: ignore[empty-body]
+
+
+def takes_plain_classes(*shelves: CallSignature) -> None: ...
 
 
 def never() -> NoReturn:
@@ -189,3 +223,52 @@ def test_a_skipped_parameter_may_be_unresolvable() -> None:
     def body(ctx: OnlyForCheckers, order_id: int) -> None: ...
 
     assert CallSignature(body, name="x", skip=1).encode_input((1,), {}).data
+
+
+def test_object_is_read_as_plain_values() -> None:
+    given = (1, {"x": [Decimal("1.5"), None]}, "y", {"z": 2})
+    assert again(anything, *given) == ((1, {"x": ["1.5", None]}, "y", {"z": 2}), {})
+    codec = signature(anything)
+    assert codec.decode_result(codec.encode_result([1, "x", {"y": [2]}])) == [1, "x", {"y": [2]}]
+
+
+def test_abstract_collections_come_back_as_lists_and_dicts() -> None:
+    money = Money(Decimal("1.10"))
+    given = ((Decimal("2.5"),), (1, 2), OrderedDict(x=money), OrderedDict([(7, Decimal(1)), (3, Decimal(2))]))
+    (a, b, c, d), _ = again(collections, *given)
+    assert (a, b, c, d) == ([Decimal("2.5")], [1, 2], {"x": money}, given[3])
+    assert (type(c), type(d)) == (dict, OrderedDict)
+    codec = signature(collections)
+    assert codec.decode_result(codec.encode_result([money])) == [money]
+    assert codec.decode_result(codec.encode_result(None)) is None
+
+
+def test_an_item_that_does_not_fit_an_abstract_collection_is_refused() -> None:
+    with pytest.raises(PayloadError, match="does not fit its annotation"):
+        again(collections, ["x"], [], {}, OrderedDict())
+
+
+@pytest.mark.parametrize(
+    ("function", "where", "kind"),
+    [
+        (
+            with_a_model,
+            "parameter 'lines'",
+            "Group cannot be read back from JSON; use the type of its primary key",
+        ),
+        (gives_a_plain_class, "the return value", "type CallSignature cannot be read back"),
+        (takes_plain_classes, "parameter 'shelves'", "type CallSignature cannot be read back"),
+        (unresolvable, "parameter 'price'", "OnlyForCheckers"),
+        (takes_a_class_with_a_name_for_checkers, "parameter 'label'", "OnlyForCheckers"),
+    ],
+)
+def test_types_that_are_not_read_back_are_found_before_a_value_comes(function: Any, where: str, kind: str) -> None:
+    with pytest.raises(DefinitionError, match=rf"shop.{function.__name__}: the annotation of {where} .*{kind}"):
+        signature(function).check()
+
+
+@pytest.mark.parametrize(
+    "function", [charge, optional, everything, untyped, with_options, anything, collections, never]
+)
+def test_types_that_are_read_back_pass(function: Any) -> None:
+    signature(function).check()

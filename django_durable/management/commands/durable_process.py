@@ -14,5 +14,5 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        embedded.refuse()
-        child.main()
+        with embedded.standing_back():
+            child.main()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
@@ -21,6 +21,14 @@ from django_durable.management.commands.durable_worker import positive
 from django_durable.store import transcripts
 
 
+def _seconds(text: str) -> float:
+    """More than none."""
+    seconds = float(text)
+    if not seconds > 0:
+        raise ArgumentTypeError(f"{text} is not more than 0")
+    return seconds
+
+
 class Command(BaseCommand):
     help = (
         "Replays the open runs of the database, and histories that durable_export has written, with the code of this "
@@ -34,21 +42,27 @@ class Command(BaseCommand):
         parser.add_argument(
             "--sample", type=positive, metavar="N", help="at most N runs of each workflow and version, the latest"
         )
+        parser.add_argument(
+            "--step-seconds",
+            type=_seconds,
+            metavar="SECONDS",
+            help="how long one step of a run's code may take (default: DURABLE['STUCK_SECONDS'])",
+        )
         selecting.add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         counts: Counter[str] = Counter()
         for one in self._all(options):
             counts["replayed"] += 1
-            if not self._replay(one):
+            if not self._replay(one, options["step_seconds"]):
                 counts["differ"] += 1
         self.stdout.write(f"Runs replayed: {counts['replayed']}. Cannot go on with this code: {counts['differ']}.")
         if counts["differ"]:
             sys.exit(1)
 
-    def _replay(self, one: Transcript) -> bool:
+    def _replay(self, one: Transcript, step_seconds: float | None) -> bool:
         try:
-            replaying.replay(one)
+            replaying.replay(one, seconds=step_seconds)
         except NonDeterminismError as error:
             self._tell(
                 one.run,

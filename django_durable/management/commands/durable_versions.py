@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +10,7 @@ import msgspec
 from django.core.management.base import BaseCommand
 
 from django_durable.client import versions
+from django_durable.management import tables
 
 CODE = {"same": "as here", "changed": "changed since", "missing": "not here"}
 
@@ -29,13 +29,15 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(msgspec.json.encode(_plain(found)).decode())
             return
-        self._table(
+        tables.write(
+            self.stdout,
             ("workflow", "version", "fingerprint", "open runs", "code"),
             [(one.name, one.version or "-", one.fingerprint, one.runs, CODE[one.code]) for one in found.versions],
             nothing="No run is open.",
         )
         self.stdout.write("")
-        self._table(
+        tables.write(
+            self.stdout,
             ("patch", "workflow", "version", "open runs without it", "old branch", "in this code"),
             [
                 (
@@ -50,15 +52,6 @@ class Command(BaseCommand):
             ],
             nothing="There are no patches.",
         )
-
-    def _table(self, head: Sequence[str], rows: Sequence[Sequence[object]], *, nothing: str) -> None:
-        if not rows:
-            self.stdout.write(nothing)
-            return
-        lines = [[str(cell) for cell in row] for row in (head, *rows)]
-        widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-        for line in lines:
-            self.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _plain(found: versions.Versions) -> dict[str, Any]:

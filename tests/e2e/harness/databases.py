@@ -5,21 +5,33 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.utils import ConnectionHandler
 
 from example_project import database
+
+
+def fresh(server: str) -> AbstractContextManager[str]:
+    """The URL of a new, empty database on the server that the URL ``server`` names; of a file, if it is empty."""
+    match urlsplit(server).scheme:
+        case "":
+            return fresh_sqlite()
+        case "mysql":
+            return fresh_mariadb(server)
+        case _:
+            return fresh_postgres(server)
 
 
 @contextmanager
 def fresh_postgres(server: str) -> Iterator[str]:
     """Create a database on the server that the URL ``server`` names; its own URL is given."""
-    name = f"durable_e2e_{uuid.uuid4().hex[:10]}_chaos"
+    name = _new_name()
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(f'CREATE DATABASE "{name}"')
     try:
@@ -27,6 +39,30 @@ def fresh_postgres(server: str) -> Iterator[str]:
     finally:
         with psycopg.connect(server, autocommit=True) as admin:
             admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@contextmanager
+def fresh_mariadb(server: str) -> Iterator[str]:
+    """The same on a MariaDB server."""
+    name = _new_name()
+    _administer(server, f"CREATE DATABASE `{name}`")
+    try:
+        yield with_name(server, name)
+    finally:
+        _administer(server, f"DROP DATABASE `{name}`")
+
+
+def _administer(server: str, statement: str) -> None:
+    own = ConnectionHandler({DEFAULT_DB_ALIAS: database.from_url(server)})[DEFAULT_DB_ALIAS]
+    try:
+        with own.cursor() as cursor:
+            cursor.execute(statement)
+    finally:
+        own.close()
+
+
+def _new_name() -> str:
+    return f"durable_e2e_{uuid.uuid4().hex[:10]}_chaos"
 
 
 @contextmanager
@@ -67,5 +103,6 @@ def with_address(url: str, host: str, port: int) -> str:
     return urlunsplit(parts._replace(netloc=f"{login}@{host}:{port}" if login else f"{host}:{port}"))
 
 
-def is_postgres(url: str) -> bool:
-    return urlsplit(url).scheme in database.POSTGRES_SCHEMES
+def vendor(url: str) -> str:
+    """``postgresql``, ``mysql`` or ``sqlite``, as Django's connections call it."""
+    return str(database.from_url(url)["ENGINE"]).rpartition(".")[2].removesuffix("3")

@@ -9,28 +9,37 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from example_project import database
+from tests.e2e.harness import databases
+
 BASE_DIR = Path(__file__).resolve().parents[3]
+SETTINGS = "DURABLE_TEST_DATABASE_SETTINGS"
 TROUBLE = re.compile(r"^\S+ (ERROR|CRITICAL)\b|^Traceback ", re.MULTILINE)
 
 
 class WorkerProcess:
-    """One ``manage.py durable_worker``. ``name`` is its application name on PostgreSQL."""
+    """One ``manage.py durable_worker``. ``name`` is what the server knows it by."""
 
-    def __init__(self, name: str, *, log: Path, environment: Mapping[str, str], concurrency: int) -> None:
+    def __init__(
+        self, name: str, *, log: Path, environment: Mapping[str, str], concurrency: int, options: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self.log = log
         self.expected: int | None = None  # the exit code that its end must have, once the scenario has ended it
         self.stopped_at = 0.0  # time.monotonic()
         with open(log, "wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "manage.py", "durable_worker", "--concurrency", str(concurrency), "--verbosity", "2"],
+                [
+                    *(sys.executable, "manage.py", "durable_worker", "--concurrency", str(concurrency)),
+                    *("--verbosity", "2", *options),
+                ],
                 cwd=BASE_DIR,
-                env={**os.environ, **environment, "PGAPPNAME": name},
+                env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -91,6 +100,7 @@ class Fleet:
         concurrency: int,
         environment: Mapping[str, str],
     ) -> None:
+        self._url = url
         self._directory = directory
         self._concurrency = concurrency
         self._environment = {
@@ -101,13 +111,27 @@ class Fleet:
         }
         self.all: list[WorkerProcess] = []
 
-    def start(self) -> WorkerProcess:
+    def start(self, *options: str) -> WorkerProcess:
         name = f"worker-{len(self.all) + 1}"
         worker = WorkerProcess(
-            name, log=self._directory / f"{name}.log", environment=self._environment, concurrency=self._concurrency
+            name,
+            log=self._directory / f"{name}.log",
+            environment={**self._environment, **self._naming(name)},
+            concurrency=self._concurrency,
+            options=options,
         )
         self.all.append(worker)
         return worker
+
+    def _naming(self, name: str) -> dict[str, str]:
+        """The environment in which a process tells its name to the server, whose ``trail`` has it."""
+        if databases.vendor(self._url) != "mysql":
+            return {"PGAPPNAME": name}
+        settings = json.loads(self._environment.get(SETTINGS, "{}"))
+        options = database.from_url(self._url)["OPTIONS"] | settings.get("OPTIONS", {})
+        assignments = options.get("init_command", "SET").removeprefix("SET").strip()
+        options["init_command"] = "SET " + ", ".join(filter(None, [assignments, f"@process = '{name}'"]))
+        return {SETTINGS: json.dumps({**settings, "OPTIONS": options})}
 
     @property
     def running(self) -> list[WorkerProcess]:

@@ -1,4 +1,4 @@
-"""A TCP proxy before PostgreSQL that understands just enough to lose the replies to COMMIT."""
+"""A TCP proxy before a database server that understands just enough to lose the replies to COMMIT."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from enum import Enum
 from types import TracebackType
 from typing import Self
 
-READY = b"Z"
-QUERY, PARSE = b"Q", b"P"
+from tests.e2e.harness.wire import Wire
+
 CHUNK = 65_536
 
 
@@ -24,9 +24,15 @@ class Cut(Enum):
 
 
 class CuttingProxy:
-    """Forwards connections to ``server``; cuts one in ``1 / share`` of them at a COMMIT, as ``cuts`` says by weight."""
+    """Forwards connections to ``server``; cuts one in ``1 / share`` of them at a COMMIT, as ``cuts`` says by weight.
 
-    def __init__(self, server: tuple[str, int], *, share: float, cuts: dict[Cut, int], seed: int) -> None:
+    ``wire``: what is spoken there.
+    """
+
+    def __init__(
+        self, server: tuple[str, int], wire: type[Wire], *, share: float, cuts: dict[Cut, int], seed: int
+    ) -> None:
+        self.wire = wire
         self.counts: Counter[Cut] = Counter()
         self.commits = 0
         self._server = server
@@ -121,28 +127,27 @@ class Link:
 
     def _forward(self) -> None:
         """Requests, message by message: only whole ones tell what they are."""
-        waiting, is_started = b"", False
+        wire, waiting = self._proxy.wire(), b""
         try:
             while data := self._client.recv(CHUNK):
                 waiting += data
-                while message := _first_message(waiting, typed=is_started):
-                    waiting = waiting[len(message) :]
-                    is_started = is_started or not _asks_for_encryption(message)
-                    if not self._pass_on(message):
+                while request := wire.first_request(waiting):
+                    waiting = waiting[len(request) :]
+                    if not self._pass_on(request, is_commit=wire.is_commit(request)):
                         return
         except OSError:
             pass
         finally:
             self._end()
 
-    def _pass_on(self, message: bytes) -> bool:
+    def _pass_on(self, request: bytes, *, is_commit: bool) -> bool:
         """Send a request on. False: the connection is to be cut now."""
-        cut = self._proxy.decide() if _is_commit(message) else None
+        cut = self._proxy.decide() if is_commit else None
         if cut is Cut.NEVER_SENT:
             return False
         if cut is Cut.REPLY_LOST:
             self._swallow.set()
-        self._server.sendall(message)
+        self._server.sendall(request)
         return cut is not Cut.IN_COMMIT
 
     def _return(self) -> None:
@@ -154,10 +159,8 @@ class Link:
                     self._client.sendall(data)
                     continue
                 swallowed += data
-                while message := _first_message(swallowed, typed=True):
-                    swallowed = swallowed[len(message) :]
-                    if message[:1] == READY:
-                        return
+                if self._proxy.wire.has_answer(swallowed):
+                    return
         except OSError:
             pass
         finally:
@@ -170,25 +173,3 @@ class Link:
             self._client.close()
             self._server.close()
             self._proxy.forget(self)
-
-
-def _first_message(data: bytes, *, typed: bool) -> bytes:
-    """The first message if it is there as a whole, else nothing. The very first ones of a connection have no type."""
-    start = 1 if typed else 0
-    if len(data) < start + 4:
-        return b""
-    end = start + int.from_bytes(data[start : start + 4], "big")
-    return data[:end] if len(data) >= end else b""
-
-
-def _asks_for_encryption(message: bytes) -> bool:
-    """SSLRequest and GSSENCRequest come before the real start of a connection; this server says no to both."""
-    return int.from_bytes(message[4:8], "big") in (80_877_103, 80_877_104)
-
-
-def _is_commit(message: bytes) -> bool:
-    """A simple query, or the parsing of a statement, that is a COMMIT."""
-    kind, body = message[:1], message[5:]
-    if kind == PARSE:
-        body = body.partition(b"\0")[2]  # the statement's name comes first
-    return kind in (QUERY, PARSE) and body.split(b"\0")[0].strip(b" ;").upper() == b"COMMIT"

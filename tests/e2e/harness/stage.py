@@ -53,7 +53,7 @@ def staged(
     """
     logs = Path(tempfile.mkdtemp(prefix="durable-logs-"))
     with databases.connected(url):
-        if databases.is_postgres(url):
+        if trail.is_kept():
             trail.install()
         fleet = Fleet(
             workers_url or url, logs, settings=settings, concurrency=concurrency, environment=environment or {}

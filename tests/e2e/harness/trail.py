@@ -1,9 +1,13 @@
-"""PostgreSQL's own record of who wrote what: triggers that note the process behind every row of ours."""
+"""The server's own record of who wrote what: triggers that note the process behind every row of ours.
+
+A process is known by its application name on PostgreSQL, and by the variable ``@process`` of its sessions on MariaDB.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from datetime import datetime
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from django.db import connection
@@ -41,7 +45,7 @@ class Step(NamedTuple):
 
 
 _COLUMNS = ", ".join(Step._fields)
-_INSTALL = f"""
+_POSTGRES = f"""
 CREATE TABLE trail (
     id bigserial PRIMARY KEY, at timestamptz NOT NULL, process text NOT NULL, relation text NOT NULL,
     operation text NOT NULL, owner text, dead boolean, kind text);
@@ -50,7 +54,7 @@ DECLARE
     found record;
     process text := current_setting('application_name');
 BEGIN
-    IF process NOT LIKE 'worker-%%' THEN
+    IF process NOT LIKE 'worker-%' THEN
         RETURN NULL;
     END IF;
     IF TG_TABLE_NAME = '{HISTORY}' THEN
@@ -65,48 +69,82 @@ BEGIN
     RETURN NULL;
 END $$;
 """
+_MARIADB = """
+CREATE TABLE trail (
+    id bigint AUTO_INCREMENT PRIMARY KEY, at datetime(6) NOT NULL, process varchar(50) NOT NULL,
+    session bigint NOT NULL, relation varchar(64) NOT NULL, operation varchar(10) NOT NULL, owner varchar(255),
+    dead boolean, kind varchar(255), INDEX (process, id))
+"""
+_NOTED = {"at": "UTC_TIMESTAMP(6)", "process": "@process", "session": "CONNECTION_ID()"}
+_OWNER = (
+    f"(SELECT worker.{{}} FROM {Dispatch._meta.db_table} AS chain "
+    f"JOIN {Worker._meta.db_table} AS worker ON worker.id = chain.owner WHERE chain.run_id = NEW.run_id)"
+)
+
+
+def is_kept() -> bool:
+    """Whether the current database can keep the record."""
+    return connection.vendor != "sqlite"
 
 
 def install() -> None:
     """Begin to keep the record in the current database."""
+    statements = _on_postgres() if connection.vendor == "postgresql" else _on_mariadb()
     with connection.cursor() as cursor:
-        cursor.execute(_INSTALL.replace("%%", "%"))
-        for model in WATCHED:
-            cursor.execute(
-                f"CREATE TRIGGER note_writer AFTER INSERT OR UPDATE OR DELETE ON {model._meta.db_table} "
-                "FOR EACH ROW EXECUTE FUNCTION note_writer()"
-            )
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def _on_postgres() -> Iterator[str]:
+    yield _POSTGRES
+    for model in WATCHED:
+        yield (
+            f"CREATE TRIGGER note_writer AFTER INSERT OR UPDATE OR DELETE ON {model._meta.db_table} "
+            "FOR EACH ROW EXECUTE FUNCTION note_writer()"
+        )
+
+
+def _on_mariadb() -> Iterator[str]:
+    yield _MARIADB
+    for model, operation in itertools.product(WATCHED, ("INSERT", "UPDATE", "DELETE")):
+        table, values = model._meta.db_table, dict(_NOTED)
+        if operation == "INSERT" and model is HistoryEvent:
+            values |= {"owner": _OWNER.format("name"), "dead": _OWNER.format("dead")}
+        elif operation != "DELETE" and model is Entry:
+            values |= {"kind": "NEW.kind"}
+        values |= {"relation": f"'{table}'", "operation": f"'{operation}'"}
+        yield (
+            f"CREATE TRIGGER note_{operation.lower()}_{table} AFTER {operation} ON {table} FOR EACH ROW "
+            f"IF @process IS NOT NULL THEN INSERT INTO trail ({', '.join(values)}) "
+            f"VALUES ({', '.join(values.values())}); END IF"
+        )
 
 
 def steps(process: str, *, besides: Collection[int] = ()) -> list[Step]:
     """What a process has committed, in order."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT {_COLUMNS} FROM trail WHERE process = %s AND NOT id = ANY(%s) ORDER BY id",
-            [process, list(besides)],
-        )
-        return [Step(*row) for row in cursor.fetchall()]
+    found = _select("process = %s ORDER BY id", [process])
+    return [step for step in found if step.id not in besides]
 
 
-def ids(process: str) -> list[int]:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT id FROM trail WHERE process = %s", [process])
-        return [row[0] for row in cursor.fetchall()]
+def ids(process: str) -> set[int]:
+    return {step.id for step in steps(process)}
 
 
 def strangers(process: str, pid: int) -> list[Step]:
     """History events that this process wrote into runs which were not its own, or under a dead worker's name."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT {_COLUMNS} FROM trail WHERE process = %s "
-            "AND relation = %s AND operation = 'INSERT' AND (owner IS NULL OR dead OR owner NOT LIKE %s)",
-            [process, HISTORY, f"%:{pid}"],
-        )
-        return [Step(*row) for row in cursor.fetchall()]
+    return _select(
+        "process = %s AND relation = %s AND operation = 'INSERT' AND (owner IS NULL OR dead OR owner NOT LIKE %s)",
+        [process, HISTORY, f"%:{pid}"],
+    )
 
 
 def rewritten() -> int:
     """How many history events were changed or deleted by workers: none may be."""
+    return len(_select("relation = %s AND operation <> 'INSERT'", [HISTORY]))
+
+
+def _select(condition: str, params: Sequence[str]) -> list[Step]:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM trail WHERE relation = %s AND operation <> 'INSERT'", [HISTORY])
-        return int(cursor.fetchone()[0])
+        cursor.execute(f"SELECT {_COLUMNS} FROM trail WHERE {condition}", params)
+        found = [Step(*row) for row in cursor.fetchall()]
+    return [step if step.at.tzinfo else step._replace(at=step.at.replace(tzinfo=UTC)) for step in found]

@@ -86,6 +86,8 @@ def test_what_cannot_be_answered(worker, cart):
     assert isinstance(caught.value.cause, KeyError)
     with pytest.raises(QueryFailed, match="missing a required argument: 'sku'"):
         cart.query("count")
+    with pytest.raises(QueryFailed, match="too many positional arguments"):
+        cart.query("lines", "lamp")
     with pytest.raises(UnsupportedInWorkflow, match="can only look"):
         cart.query("sleeps")
     with pytest.raises(WorkflowNotFound):

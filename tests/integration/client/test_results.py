@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
-from django.db import transaction
+from django.db import OperationalError, transaction
 
 from django_durable import (
     FailureError,
@@ -16,6 +18,8 @@ from django_durable import (
     WouldWaitForever,
     durable,
 )
+from django_durable.models import WorkflowRun
+from django_durable.store import runs
 from tests.flows import workflows
 from tests.integration.worker.invariants import assert_invariants
 from tests.integration.worker.running import DEADLINE, wait_for
@@ -23,8 +27,33 @@ from tests.integration.worker.running import DEADLINE, wait_for
 
 def test_waiting_for_a_result_ends_with_a_timeout_error(worker):
     handle = durable.start_workflow(workflows.never_ends)
-    with pytest.raises(TimeoutError, match="had not ended"):
+    wait_for(lambda: handle.status().status == "running", "the run to begin")
+    with pytest.raises(TimeoutError, match=r"had not ended after 0.1 s; it is running\."):
         handle.result(timeout=0.1)
+
+
+def test_a_timeout_error_says_if_no_worker_has_begun(transactional_db):
+    handle = durable.start_workflow(workflows.echo, 1)
+    with pytest.raises(TimeoutError, match="it is pending: no worker has begun it"):
+        handle.result(timeout=0.01)
+    assert list(WorkflowRun.objects.pending()) == list(WorkflowRun.objects.all())
+    assert not WorkflowRun.objects.running().exists()
+
+
+@pytest.mark.sqlite
+def test_a_look_that_meets_a_lock_is_repeated(worker, monkeypatch):
+    handle = durable.start_workflow(workflows.echo, 1)
+    met, look = [], runs.chain_state
+
+    def locked(run_id: UUID) -> runs.ChainState | None:
+        met.append(run_id)
+        if len(met) == 1:
+            raise OperationalError("database table is locked: durable_workflowrun")
+        return look(run_id)
+
+    monkeypatch.setattr(runs, "chain_state", locked)
+    assert handle.result(timeout=DEADLINE) == 1
+    assert len(met) > 1
 
 
 def test_waiting_inside_a_transaction_is_refused_at_once(transactional_db):

@@ -155,7 +155,7 @@ def test_no_signal_is_lost_while_its_run_ends(worker):
     assert len(refused) == len(threads)
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_sender_that_steps_back_from_a_closing_run_does_not_hold_its_row(transactional_db, monkeypatch):
     """Otherwise overlapping senders would keep the run open for as long as they come."""
     handle = durable.start_workflow(workflows.approval)

@@ -11,9 +11,10 @@ from django.apps import apps
 
 from django_durable.history import events, messages
 from django_durable.history.status import Status
-from django_durable.models import Dispatch, Worker, WorkflowRun
+from django_durable.models import Dispatch, Gate, Worker, WorkerFence, WorkflowRun
 from django_durable.payloads import codec, payload
 from django_durable.store import (
+    claims,
     clock,
     database,
     dispatch,
@@ -77,17 +78,17 @@ def die(*ids: int) -> None:
     Worker.objects.filter(pk=witness).delete()
 
 
-def claim(owner: int, *, limit: int = 100, queue: str = "default", suspects: bool = False) -> list[dispatch.Claimed]:
+def claim(owner: int, *, limit: int = 100, queue: str = "default", suspects: bool = False) -> list[claims.Claimed]:
     """Claim what is due, the highest priority first, in a transaction of its own."""
-    claimed: list[dispatch.Claimed] = []
+    claimed: list[claims.Claimed] = []
     with database.writing():
         for level in levels.probe([queue])[0]:
             if left := limit - len(claimed):
-                claimed += dispatch.claim(owner, level, definitions=[DEFINITION], limit=left, suspects=suspects)
+                claimed += claims.claim(owner, level, definitions=[DEFINITION], limit=left, suspects=suspects)
     return claimed
 
 
-def owned(owner: int, **options: Any) -> dispatch.Claimed:
+def owned(owner: int, **options: Any) -> claims.Claimed:
     """A new chain that ``owner`` has claimed."""
     chain = start(**options)
     mine = [one for one in claim(owner, queue=options.get("queue", "default")) if one.chain_id == chain]
@@ -131,7 +132,7 @@ def history_of(run_id: UUID) -> list[str]:
     return [type(recorded.event).__name__ for recorded in history.read([run_id])[run_id]]
 
 
-def write(claimed: dispatch.Claimed, *, events: int = 1, ends: bool = False, **more: Any) -> flush.RunWrite:
+def write(claimed: claims.Claimed, *, events: int = 1, ends: bool = False, **more: Any) -> flush.RunWrite:
     """What a run's owner wants written: ``events`` new events after the first, and perhaps its end."""
     places = range(2, 2 + events)
     ending = runs.Ending(claimed.chain_id, claimed.run_id, Status.COMPLETED, result=RESULT) if ends else None
@@ -145,7 +146,7 @@ def write(claimed: dispatch.Claimed, *, events: int = 1, ends: bool = False, **m
     )
 
 
-def end(owner: int, claimed: dispatch.Claimed) -> None:
+def end(owner: int, claimed: claims.Claimed) -> None:
     """End a chain as its owner does."""
     assert verdicts(flush.flush(owner, [write(claimed, ends=True)])) == ["written"]
 
@@ -155,7 +156,7 @@ def verdicts(result: flush.Result) -> list[str]:
     return [verdict.value for verdict in result.verdicts.values()]
 
 
-def task(claimed: dispatch.Claimed, key: str = "a", **changes: Any) -> tasks.NewTask:
+def task(claimed: claims.Claimed, key: str = "a", **changes: Any) -> tasks.NewTask:
     """An activity of a claimed run as a task row that is due now."""
     values: dict[str, Any] = {
         "chain_id": claimed.chain_id,
@@ -173,7 +174,7 @@ def task(claimed: dispatch.Claimed, key: str = "a", **changes: Any) -> tasks.New
     return tasks.NewTask(**{**values, **changes})
 
 
-def held(holder: int, claimed: dispatch.Claimed, key: str = "a", **changes: Any) -> tasks.Held:
+def held(holder: int, claimed: claims.Claimed, key: str = "a", **changes: Any) -> tasks.Held:
     """A task of a claimed run that ``holder`` executes."""
     with database.writing():
         tasks.insert([task(claimed, key, **changes)])
@@ -194,8 +195,9 @@ def claim_tasks(holder: int, *, limit: int = 100) -> list[tasks.Held]:
 
 
 def everything_stored() -> dict[str, int]:
-    """How many rows each of our tables holds, the empty ones left out."""
-    counts = {model._meta.model_name or "": model._default_manager.count() for model in our_models()}
+    """How many rows each of our tables holds, the empty ones left out, and those that hold nothing but locks."""
+    models = [model for model in our_models() if model not in (Gate, WorkerFence)]
+    counts = {model._meta.model_name or "": model._default_manager.count() for model in models}
     return {name: count for name, count in counts.items() if count}
 
 

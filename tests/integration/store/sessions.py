@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 import psycopg
 from django.db import connection, connections, transaction
@@ -17,17 +18,49 @@ PATIENCE = 20.0  # seconds until a test that waits for another connection gives 
 PARAMETERS = ("host", "port", "user", "password", "dbname")
 
 
+BLOCKED = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+
+
+def has_gates() -> bool:
+    """Whether senders lock another row than who changes the chain's own."""
+    return connection.vendor == "mysql"
+
+
 class Session:
-    """A raw connection to PostgreSQL, in a transaction from its first statement to ``commit`` or ``rollback``."""
+    """A raw connection to the server, in a transaction from its first statement to ``commit`` or ``rollback``."""
 
     def __init__(self) -> None:
         known = connection.get_connection_params()
-        self._own = psycopg.connect(**{name: known[name] for name in PARAMETERS if known.get(name)})
+        if connection.vendor == "mysql":
+            self._own: Any = connection.Database.connect(**known)  # type: ignore[attr-defined]
+            self.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        else:
+            self._own = psycopg.connect(**{name: known[name] for name in PARAMETERS if known.get(name)})
 
     def execute(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
         with self._own.cursor() as cursor:
             cursor.execute(sql, params)
-            return cursor.fetchall() if cursor.description else []
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def hold_open(self, chain: UUID) -> None:
+        """Lock a chain as its senders do."""
+        if has_gates():
+            self._lock("durable_gate", "LOCK IN SHARE MODE", chain)
+        else:
+            self._lock("durable_dispatch", "FOR KEY SHARE", chain)
+
+    def lock_for_change(self, chain: UUID) -> None:
+        """Lock a chain as who claims or releases it does."""
+        self._lock("durable_dispatch", "FOR UPDATE" if has_gates() else "FOR NO KEY UPDATE", chain)
+
+    def lock_for_end(self, chain: UUID) -> None:
+        """Lock a chain as who ends it does."""
+        if has_gates():
+            self._lock("durable_gate", "FOR UPDATE", chain)
+        self._lock("durable_dispatch", "FOR UPDATE", chain)
+
+    def _lock(self, table: str, clause: str, chain: UUID) -> None:
+        assert self.execute(f"SELECT 1 FROM {table} WHERE chain_id = %s {clause}", chain)
 
     def commit(self) -> None:
         self._own.commit()
@@ -52,9 +85,11 @@ class Elsewhere(Generic[T]):
 
     def _run(self) -> None:
         try:
+            connection.ensure_connection()
             if connection.vendor == "postgresql":
-                connection.ensure_connection()
                 self.backend = connection.connection.info.backend_pid
+            elif connection.vendor == "mysql":
+                self.backend = connection.connection.thread_id()
             self._value = self._function()
         except BaseException as error:
             self._error = error
@@ -80,12 +115,24 @@ class Elsewhere(Generic[T]):
         def waits() -> bool:
             if self.is_done:
                 raise AssertionError(f"The other connection did not wait: {self._error or self._value!r}")
+            if connection.vendor == "mysql":
+                return "LOCK WAIT" in transaction_of(self.backend)
             with connection.cursor() as cursor:
-                cursor.execute("SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s", [self.backend])
-                found = cursor.fetchone()
-            return found is not None and found[0] == "Lock"
+                cursor.execute(BLOCKED, [self.backend])
+                return cursor.fetchone() is not None
 
         until(waits)
+
+
+def transaction_of(backend: int | None) -> str:
+    """What MariaDB says of the open transaction of a connection; nothing if it has none.
+
+    Not from ``innodb_trx``, which is not made anew while anybody asks more often than every tenth of a second.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW ENGINE INNODB STATUS")
+        ((_, _, text),) = cursor.fetchall()
+    return next((one for one in text.split("---TRANSACTION")[1:] if f"thread id {backend}," in one), "")
 
 
 def until(condition: Callable[[], bool]) -> None:

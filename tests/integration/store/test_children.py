@@ -14,7 +14,7 @@ from django_durable.history import events, messages
 from django_durable.history.status import Status
 from django_durable.models import Dispatch, InboxMessage, WorkflowRun
 from django_durable.payloads import codec
-from django_durable.store import children, database, dispatch, flush, inbox, runs, sends, starts
+from django_durable.store import children, claims, database, dispatch, flush, inbox, runs, sends, starts
 from django_durable.worker.child_starts import ChildStart, ChildStarts
 from tests.flows import workflows
 from tests.integration.store import chains
@@ -23,7 +23,7 @@ from tests.integration.store.sessions import all_at_once, paused
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def child_of(parent: dispatch.Claimed, key: str = "k", **changes: Any) -> starts.NewRun:
+def child_of(parent: claims.Claimed, key: str = "k", **changes: Any) -> starts.NewRun:
     new = starting.new_run(workflows.echo, workflows.echo.encode_input((1,), {}))
     values: dict[str, Any] = {
         "definition": chains.DEFINITION,
@@ -35,7 +35,7 @@ def child_of(parent: dispatch.Claimed, key: str = "k", **changes: Any) -> starts
     return new._replace(**values | changes)
 
 
-def family(owner: int) -> tuple[dispatch.Claimed, dispatch.Claimed]:
+def family(owner: int) -> tuple[claims.Claimed, claims.Claimed]:
     """A parent and its child, both in the owner's hands."""
     parent = chains.owned(owner)
     new = child_of(parent)
@@ -45,7 +45,7 @@ def family(owner: int) -> tuple[dispatch.Claimed, dispatch.Claimed]:
     return parent, child
 
 
-def end_of(child: dispatch.Claimed, parent: dispatch.Claimed) -> flush.RunWrite:
+def end_of(child: claims.Claimed, parent: claims.Claimed) -> flush.RunWrite:
     write = chains.write(child, ends=True)
     assert write.ending is not None
     ending = write.ending._replace(parent=children.Parent(parent.chain_id, "k"))
@@ -74,7 +74,7 @@ def test_a_child_is_inserted_with_the_event_that_asks_for_it_or_not_at_all():
     assert (run.parent_chain_id, run.parent_run_id, run.parent_key) == (parent.chain_id, parent.run_id, "k")
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_thousand_children_are_a_few_statements():
     owner = chains.worker()
     parent = chains.owned(owner)
@@ -102,7 +102,7 @@ def test_a_child_whose_id_is_taken_all_the_same_is_told_to_its_parent():
     assert answer.failure.type == "WorkflowAlreadyStarted"
 
 
-def start_of(parent: dispatch.Claimed, **changes: Any) -> ChildStart:
+def start_of(parent: claims.Claimed, **changes: Any) -> ChildStart:
     definition = workflows.echo.using(workflow_id="named")
     new = child_of(parent, workflow_id="named")
     return ChildStart(parent.chain_id, parent.epoch, "k", new, definition)._replace(**changes)
@@ -136,7 +136,7 @@ def test_a_start_is_not_made_for_a_parent_that_somebody_else_has(lost):
     assert not InboxMessage.objects.exists()
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_start_waits_for_a_parent_that_is_ending_and_makes_nothing_once_it_has():
     owner = chains.worker()
     parent = chains.owned(owner)
@@ -152,7 +152,7 @@ def test_a_start_waits_for_a_parent_that_is_ending_and_makes_nothing_once_it_has
     assert not WorkflowRun.objects.filter(workflow_id="named").exists()
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_start_that_meets_an_uncommitted_one_of_its_id_gives_up_for_now():
     owner = chains.worker()
     start = start_of(chains.owned(owner))
@@ -163,7 +163,7 @@ def test_a_start_that_meets_an_uncommitted_one_of_its_id_gives_up_for_now():
     assert WorkflowRun.objects.get(workflow_id="named").pk == start.new.run_id
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 @pytest.mark.parametrize("policy", ["fail", "terminate_existing"])
 def test_a_start_that_a_zombie_is_making_as_well_is_made_once(policy):
     """Its owner was declared dead in the middle of it, and the next owner makes the start too."""
@@ -194,7 +194,7 @@ def test_the_end_of_a_child_and_the_reply_are_one():
     assert (reply.key, reply.status) == ("k", "completed")
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 @pytest.mark.parametrize("commits", [True, False])
 def test_a_reply_waits_until_it_is_known_whether_its_parent_ends(commits):
     owner = chains.worker()
@@ -215,7 +215,7 @@ def test_a_reply_waits_until_it_is_known_whether_its_parent_ends(commits):
     assert InboxMessage.objects.count() == (0 if commits else 1)
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_parent_does_not_end_while_a_reply_is_on_its_way_and_then_finds_it():
     owner = chains.worker()
     parent, child = family(owner)
@@ -264,7 +264,7 @@ def test_a_message_and_its_answer_are_written_with_the_request():
     assert answers(sender.chain_id) == [messages.ExternalResult(key="k")]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_message_to_a_workflow_that_is_ending_waits_for_what_becomes_of_it():
     owner = chains.worker()
     sender, target = chains.owned(owner), chains.start(workflow_id="target")
@@ -315,7 +315,7 @@ def test_an_orphan_is_told_once_whoever_sweeps():
     assert not children.tell_orphans()
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_an_orphan_whose_row_is_locked_is_left_for_the_next_sweep():
     first, *others = orphans(chains.worker())
     with paused(lambda: dispatch.locked_for_end([first])):

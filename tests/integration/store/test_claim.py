@@ -7,13 +7,14 @@ from datetime import timedelta
 import pytest
 
 from django_durable.store import clock, dispatch, levels, missing
+from django_durable.store.claims import SUSPECT_AFTER, Claimed
 from tests.integration.store import chains
 from tests.integration.store.sessions import Session, all_at_once, paused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def ids(claims: list[dispatch.Claimed]) -> list[object]:
+def ids(claims: list[Claimed]) -> list[object]:
     return [claimed.chain_id for claimed in claims]
 
 
@@ -35,7 +36,7 @@ def test_claimers_that_come_together_never_get_the_same_chain() -> None:
         assert set(dispatch.owned(owner)) == set(share)
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_claim_skips_what_an_open_claim_has() -> None:
     everything = {chains.start() for _ in range(4)}
     first, second = chains.worker("first"), chains.worker("second")
@@ -145,24 +146,24 @@ def test_priorities_are_those_of_chains_that_may_become_due() -> None:
 
 def test_a_run_that_was_recovered_twice_without_progress_is_claimed_only_when_asked_for() -> None:
     owner = chains.worker()
-    harmless, suspect = chains.start(recoveries=1), chains.start(recoveries=dispatch.SUSPECT_AFTER)
+    harmless, suspect = chains.start(recoveries=1), chains.start(recoveries=SUSPECT_AFTER)
 
     assert ids(chains.claim(owner)) == [harmless]
     assert ids(chains.claim(owner, limit=1, suspects=True)) == [suspect]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_claim_neither_waits_for_nor_skips_a_chain_that_a_sender_has(session: Session) -> None:
     chain = chains.start()
-    session.execute("SELECT 1 FROM durable_dispatch WHERE chain_id = %s FOR KEY SHARE", chain)
+    session.hold_open(chain)
 
     assert ids(chains.claim(chains.worker())) == [chain]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_claim_skips_a_chain_that_is_being_ended(session: Session) -> None:
     ending, other = chains.start(), chains.start()
-    session.execute("SELECT 1 FROM durable_dispatch WHERE chain_id = %s FOR UPDATE", ending)
+    session.lock_for_end(ending)
 
     assert ids(chains.claim(chains.worker())) == [other]
 
@@ -217,11 +218,11 @@ def test_a_blocked_run_is_offered_to_other_code_at_once_and_not_to_the_code_that
     assert ids(chains.claim(owner)) == [claimed.chain_id]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_offering_blocked_runs_waits_for_no_row_that_a_caller_holds(session: Session) -> None:
     later = clock.read() + timedelta(hours=1)
     busy, free = (chains.start(hold="blocked", blocked_by="old code", wakeup_at=later) for _ in range(2))
-    session.execute("SELECT 1 FROM durable_dispatch WHERE chain_id = %s FOR UPDATE", busy)
+    session.lock_for_end(busy)
 
     assert dispatch.offer_blocked(chains.DEFINITION, ["new code"]) == 1
 

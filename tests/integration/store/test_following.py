@@ -11,14 +11,14 @@ from django_durable.history import events
 from django_durable.history.status import Status
 from django_durable.models import Dispatch, HistoryEvent, InboxMessage, WorkflowRun
 from django_durable.payloads import payload
-from django_durable.store import clock, dispatch, flush, following, identifiers, runs
+from django_durable.store import claims, clock, dispatch, flush, following, identifiers, runs
 from tests.integration.store import chains
 from tests.integration.store.sessions import paused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def follow(claimed: dispatch.Claimed, **changes: Any) -> following.Following:
+def follow(claimed: claims.Claimed, **changes: Any) -> following.Following:
     started = events.RunStarted(input=payload.NULL, seed=1, python="3.12", continued_from=claimed.run_id)
     values: dict[str, Any] = {
         "chain_id": claimed.chain_id,
@@ -30,7 +30,7 @@ def follow(claimed: dispatch.Claimed, **changes: Any) -> following.Following:
     return following.Following(**values | changes)
 
 
-def write(claimed: dispatch.Claimed, follows: following.Following, **more: Any) -> flush.RunWrite:
+def write(claimed: claims.Claimed, follows: following.Following, **more: Any) -> flush.RunWrite:
     event = events.RunContinuedAsNew(input=payload.NULL, run_id=follows.run_id)
     return flush.RunWrite(
         chain_id=claimed.chain_id,
@@ -67,7 +67,7 @@ def test_messages_that_were_not_consumed_stay_and_consumed_ones_go():
     assert chains.waiting(claimed.chain_id) == ["second"]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_an_open_sender_does_not_keep_a_run_from_being_followed_and_its_message_reaches_the_next():
     owner = chains.worker()
     claimed = chains.owned(owner)
@@ -78,7 +78,7 @@ def test_an_open_sender_does_not_keep_a_run_from_being_followed_and_its_message_
     assert chains.row(claimed.chain_id).run_id == follows.run_id
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_row_that_is_being_ended_is_not_waited_for():
     owner = chains.worker()
     claimed = chains.owned(owner)
@@ -112,7 +112,7 @@ def test_a_delayed_one_is_held_until_its_time_or_its_deadline():
     flush.flush(owner, [write(claimed, follow(claimed, delay=timedelta(hours=1)))])
     row = chains.row(claimed.chain_id)
     assert row.wakeup_at == row.deadline
-    assert dispatch.due("default", 0).exists()
+    assert claims.due("default", 0).exists()
 
 
 def test_many_are_followed_in_one_flush():

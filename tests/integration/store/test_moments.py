@@ -96,8 +96,9 @@ def test_every_time_in_our_tables_is_kept_that_way() -> None:
 
 def test_the_columns_hold_utc() -> None:
     sleeping_until(TWICE[0])
-    in_utc = "wakeup_at" if connection.vendor == "sqlite" else "wakeup_at AT TIME ZONE 'UTC'"
+    in_utc = "wakeup_at AT TIME ZONE 'UTC'" if connection.vendor == "postgresql" else "wakeup_at"
+    text = "CHAR" if connection.vendor == "mysql" else "TEXT"
 
-    found = database.select(f"SELECT CAST({in_utc} AS TEXT) FROM durable_dispatch", [])
+    found = database.select(f"SELECT CAST({in_utc} AS {text}) FROM durable_dispatch", [])
 
-    assert found == [("2026-10-25 00:30:00.123456",)]
+    assert [*found] == [("2026-10-25 00:30:00.123456",)]

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from django.db import IntegrityError, transaction
 
-from django_durable.history import messages
+from django_durable.history import events, messages
 from django_durable.history.failures import Failure
 from django_durable.models import ActivityOutcome
 from django_durable.payloads import payload
-from django_durable.store import clock, database, delivery, dispatch, flush, inbox, outcomes, recovery, tasks
+from django_durable.store import (
+    claims,
+    clock,
+    database,
+    delivery,
+    dispatch,
+    flush,
+    identifiers,
+    inbox,
+    outcomes,
+    recovery,
+    runs,
+    tasks,
+)
 from tests.flows.models import Entry
 from tests.integration.store import chains
 from tests.integration.store.sessions import Elsewhere, paused
@@ -29,11 +43,11 @@ def succeed(claim: outcomes.Claim, *, result: str = chains.RESULT) -> str | None
     return recorded
 
 
-def by_owner(owner: int, claimed: dispatch.Claimed, attempt: int = 1) -> outcomes.Claim:
+def by_owner(owner: int, claimed: claims.Claimed, attempt: int = 1) -> outcomes.Claim:
     return outcomes.Claim(claimed.chain_id, "a", owner, attempt)
 
 
-def settling(claimed: dispatch.Claimed, **more: Any) -> flush.RunWrite:
+def settling(claimed: claims.Claimed, **more: Any) -> flush.RunWrite:
     """The workflow is given a timeout, cancellation, interruption or failure of that activity."""
     return chains.write(claimed, settled=("a",), **more)
 
@@ -153,15 +167,39 @@ def test_of_two_attempts_that_both_succeed_one_is_committed() -> None:
 def test_an_outcome_stays_until_its_run_ends_for_whoever_owns_it_next() -> None:
     owner, heir = chains.worker("owner"), chains.worker("heir")
     claimed = chains.owned(owner)
-    succeed(by_owner(owner, claimed))  # and dies before its group commit
+    place = claimed.chain_id, f"{claimed.run_id.hex}-2"
+    succeed(outcomes.Claim(*place, owner, 1))  # and dies before its group commit
     chains.die(owner)
     recovery.release_chains([owner])
     [again] = chains.claim(heir)
 
-    assert list(outcomes.read([(again.chain_id, "a")])) == [(claimed.chain_id, "a")]
+    assert list(outcomes.read([place])) == [place]
 
     chains.end(heir, again)
     assert ActivityOutcome.objects.count() == 0
+
+
+def test_outcomes_that_a_run_has_not_seen_outlive_its_end_and_those_of_other_runs_do_too() -> None:
+    owner = chains.worker()
+    claimed = chains.owned(owner)
+    seen, unseen = (f"{claimed.run_id.hex}-{number}" for number in (2, 3))
+    older = f"{identifiers.uuid7().hex}-4"
+    for key in (seen, unseen, older):
+        succeed(outcomes.Claim(claimed.chain_id, key, owner, 1))
+    write = chains.write(claimed, ends=True)
+    assert write.ending is not None
+    ending = write.ending._replace(unseen=(unseen,))
+    assert chains.verdicts(flush.flush(owner, [msgspec.structs.replace(write, ending=ending)])) == ["written"]
+    assert set(ActivityOutcome.objects.values_list("key", flat=True)) == {unseen, older}
+
+
+def test_an_end_from_outside_leaves_all_outcomes_because_nobody_knows_which_the_run_has_seen() -> None:
+    owner = chains.worker()
+    claimed = chains.owned(owner)
+    succeed(outcomes.Claim(claimed.chain_id, f"{claimed.run_id.hex}-2", owner, 1))
+    with database.writing():
+        assert runs.terminate(claimed.chain_id, events.RunTerminated(), "{}") == claimed.run_id
+    assert ActivityOutcome.objects.count() == 1
 
 
 # Settled first
@@ -191,7 +229,7 @@ def test_settling_twice_is_settling_once() -> None:
 # Both at once
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_success_on_its_way_makes_the_settling_flush_wait_for_its_turn_and_for_nothing_else() -> None:
     owner = chains.worker()
     claimed, other = chains.owned(owner), chains.owned(owner)
@@ -204,7 +242,7 @@ def test_a_success_on_its_way_makes_the_settling_flush_wait_for_its_turn_and_for
     assert effects() == 1
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_success_on_its_way_that_rolls_back_leaves_the_activity_to_be_settled() -> None:
     owner = chains.worker()
     claimed = chains.owned(owner)
@@ -216,7 +254,7 @@ def test_a_success_on_its_way_that_rolls_back_leaves_the_activity_to_be_settled(
     assert effects() == 0
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_the_success_of_a_task_holder_on_its_way_is_seen_by_its_task_row() -> None:
     owner, holder = chains.worker("owner"), chains.worker("holder")
     claimed, other = chains.owned(owner), chains.owned(owner)
@@ -229,7 +267,7 @@ def test_the_success_of_a_task_holder_on_its_way_is_seen_by_its_task_row() -> No
     assert chains.verdicts(flush.flush(owner, [settling(claimed)])) == ["redo"]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_success_that_meets_the_settling_waits_for_it_and_loses() -> None:
     owner = chains.worker()
     claimed = chains.owned(owner)
@@ -261,7 +299,7 @@ def test_a_success_that_commits_before_its_run_changes_hands_counts() -> None:
     assert outcomes.read([(claimed.chain_id, "a")])[claimed.chain_id, "a"].result == chains.RESULT
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_the_end_of_a_chain_does_not_overtake_an_atomic_activity_that_commits() -> None:
     owner = chains.worker()
     claimed = chains.owned(owner)
@@ -279,7 +317,7 @@ def report(held: tasks.Held) -> delivery.Report:
     return delivery.Report(held=held, outcome=failed, settles=True)
 
 
-def results(claimed: dispatch.Claimed) -> list[messages.Message | messages.Unreadable]:
+def results(claimed: claims.Claimed) -> list[messages.Message | messages.Unreadable]:
     return [one.message for one in inbox.read([claimed.chain_id])[claimed.chain_id]]
 
 
@@ -305,7 +343,7 @@ def test_a_failure_that_is_reported_after_a_success_becomes_that_success() -> No
     assert results(claimed) == [messages.ActivityResult(key="a", result=payload.load(chains.RESULT), attempts=1)]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_failure_that_is_reported_while_the_success_commits_is_tried_again() -> None:
     claimed = chains.owned(chains.worker("owner"))
     held = chains.held(chains.worker("holder"), claimed)

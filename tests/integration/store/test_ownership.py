@@ -11,14 +11,14 @@ from django_durable import WorkflowNotFound, durable
 from django_durable.history import events
 from django_durable.history.status import Status
 from django_durable.models import ActivityTask
-from django_durable.store import clock, database, dispatch, flush, history, runs
+from django_durable.store import claims, clock, database, dispatch, flush, history, runs
 from tests.integration.store import chains
 from tests.integration.store.sessions import Elsewhere, all_at_once, paused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def eventless(claimed: dispatch.Claimed, **more: Any) -> flush.RunWrite:
+def eventless(claimed: claims.Claimed, **more: Any) -> flush.RunWrite:
     """A write that no primary key protects."""
     return chains.write(claimed, events=0, spilled=(chains.task(claimed),), **more)
 
@@ -164,7 +164,7 @@ def test_a_terminate_that_is_rolled_back_has_not_happened() -> None:
     assert chains.verdicts(flush.flush(owner, [chains.write(claimed)])) == ["written"]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_terminate_itself_waits_for_no_sender_but_its_caller_tries_again() -> None:
     chain = chains.start("busy")
     event = events.RunTerminated()
@@ -178,7 +178,7 @@ def test_terminate_itself_waits_for_no_sender_but_its_caller_tries_again() -> No
     assert terminating.result() is True
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_an_event_of_the_owner_that_comes_first_is_kept_and_the_end_follows_it() -> None:
     owner = chains.worker()
     claimed = chains.owned(owner, workflow_id="stuck")
@@ -192,7 +192,7 @@ def test_an_event_of_the_owner_that_comes_first_is_kept_and_the_end_follows_it()
     assert chains.history_of(claimed.run_id) == ["RunStarted", "TimerStarted", "RunTerminated"]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 @pytest.mark.parametrize(("commits", "verdict"), [(True, "gone"), (False, "written")])
 def test_a_terminate_in_a_callers_open_transaction_holds_up_its_own_run_only(commits: bool, verdict: str) -> None:
     owner = chains.worker()

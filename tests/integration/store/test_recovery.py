@@ -8,7 +8,7 @@ import pytest
 
 from django_durable.history import blocking
 from django_durable.models import ActivityTask, Worker
-from django_durable.store import clock, database, dispatch, flush, leases, recovery, tasks
+from django_durable.store import claims, clock, database, dispatch, flush, leases, recovery, tasks
 from tests.integration.store import chains
 from tests.integration.store.sessions import Elsewhere, Session, paused
 
@@ -36,7 +36,7 @@ def test_recovery_touches_nothing_of_a_worker_that_is_only_late() -> None:
     assert recovery.dead_workers_with_work() == []
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_recovery_begins_only_when_the_declaration_has_committed() -> None:
     """Before that the fence would still let the worker through."""
     dead, judge = chains.worker("dead"), chains.worker("judge")
@@ -69,12 +69,12 @@ def test_a_worker_that_comes_back_after_its_recovery_can_do_nothing() -> None:
     assert row.owner != dead
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_locked_chains_are_left_for_the_next_sweep(session: Session) -> None:
     dead = chains.worker()
     busy, free = chains.owned(dead).chain_id, chains.owned(dead).chain_id
     chains.die(dead)
-    session.execute("SELECT 1 FROM durable_dispatch WHERE chain_id = %s FOR UPDATE", busy)
+    session.lock_for_end(busy)
 
     assert recovery.release_chains([dead]) == [free]
     assert recovery.dead_workers_with_work() == [dead]
@@ -84,7 +84,7 @@ def test_locked_chains_are_left_for_the_next_sweep(session: Session) -> None:
     assert recovery.dead_workers_with_work() == []
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_sender_does_not_stand_in_the_way_of_recovery() -> None:
     dead = chains.worker()
     claimed = chains.owned(dead)
@@ -108,7 +108,7 @@ def test_what_one_worker_began_to_recover_another_one_continues(monkeypatch: pyt
     assert {chain for step in steps for chain in step} == lost
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_two_sweeps_at_the_same_time_share_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "BATCH", 2)
     dead = chains.worker()
@@ -129,7 +129,7 @@ def test_recoveries_without_progress_add_up() -> None:
 
     for times in (1, 2, 3):
         owner = chains.worker()
-        suspects = times > dispatch.SUSPECT_AFTER
+        suspects = times > claims.SUSPECT_AFTER
         assert len(chains.claim(owner, suspects=suspects)) == 1
         chains.die(owner)
         recovery.release_chains([owner])
@@ -151,12 +151,12 @@ def test_the_run_that_hung_its_worker_is_parked_and_the_others_go_on() -> None:
     assert (run.status, block.reason, block.where) == ("blocked", "stuck", "shop/workflows.py:7")
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_parking_a_stuck_run_waits_for_no_row_that_a_caller_holds(session: Session) -> None:
     dead = chains.worker()
     stuck, innocent = chains.owned(dead), chains.owned(dead)
     leases.retire(dead, stuck_run=stuck.run_id)
-    session.execute("SELECT 1 FROM durable_dispatch WHERE chain_id = %s FOR UPDATE", stuck.chain_id)
+    session.lock_for_end(stuck.chain_id)
 
     assert recovery.park_stuck([dead]) == []
     assert recovery.release_chains([dead]) == [innocent.chain_id]
@@ -205,7 +205,7 @@ def test_a_dead_workers_task_is_given_back_and_the_attempt_counts_as_an_interrup
     assert chains.claim_tasks(other) == [held._replace(worker=other, attempt=2)]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_two_sweeps_never_give_back_the_same_task() -> None:
     dead = chains.worker("dead")
     claimed = chains.owned(chains.worker("owner"))

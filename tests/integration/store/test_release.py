@@ -8,19 +8,20 @@ import pytest
 from django.db import transaction
 
 from django_durable.client import messaging
-from django_durable.store import clock, database, dispatch, inbox, leases
+from django_durable.history import messages
+from django_durable.store import claims, clock, database, dispatch, inbox, leases
 from tests.integration.store import chains
 from tests.integration.store.sessions import Elsewhere, Session, paused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def give_back(owner: int, claimed: dispatch.Claimed, *, progressed: bool = True) -> None:
+def give_back(owner: int, claimed: claims.Claimed, *, progressed: bool = True) -> None:
     with leases.fenced(owner):
         dispatch.release(owner, [dispatch.Release(claimed.chain_id, claimed.epoch, None, progressed)])
 
 
-def look_after_release(claimed: dispatch.Claimed) -> int:
+def look_after_release(claimed: claims.Claimed) -> int:
     """What follows the commit of a release: messages that came meanwhile make the chain due."""
     return dispatch.make_due(list(inbox.read([claimed.chain_id])))
 
@@ -78,22 +79,22 @@ def test_only_progress_forgets_earlier_recoveries(progressed: bool, recoveries: 
     assert chains.row(chain).recoveries == recoveries
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_release_does_not_wait_for_a_sender(session: Session) -> None:
     owner = chains.worker()
     claimed = chains.owned(owner)
-    session.execute("SELECT 1 FROM durable_dispatch WHERE chain_id = %s FOR KEY SHARE", claimed.chain_id)
+    session.hold_open(claimed.chain_id)
 
     give_back(owner, claimed)
 
     assert chains.row(claimed.chain_id).owner is None
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_chain_that_a_caller_is_ending_does_not_keep_others_from_their_release(session: Session) -> None:
     owner = chains.worker()
     busy, free = chains.owned(owner), chains.owned(owner)
-    session.execute("SELECT 1 FROM durable_dispatch WHERE chain_id = %s FOR UPDATE", busy.chain_id)
+    session.lock_for_end(busy.chain_id)
 
     with leases.fenced(owner):
         dispatch.release(owner, [dispatch.Release(one.chain_id, one.epoch, None, True) for one in (busy, free)])
@@ -153,10 +154,10 @@ def test_a_chain_with_an_owner_is_left_to_it() -> None:
     assert (row.owner, row.wakeup_at) == (owner, before)
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_making_due_waits_for_nobody(session: Session) -> None:
     busy, free = chains.sleeping(), chains.sleeping()
-    session.execute("SELECT 1 FROM durable_dispatch WHERE chain_id = %s FOR NO KEY UPDATE", busy)
+    session.lock_for_change(busy)
 
     assert dispatch.make_due([busy, free]) == 1
 
@@ -179,7 +180,7 @@ def test_a_message_that_came_before_the_release_is_found_by_the_look_after_it() 
     assert [one.chain_id for one in chains.claim(owner)] == [claimed.chain_id]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_only_a_look_after_the_commit_finds_a_message_whose_hint_met_the_release() -> None:
     """Inside the transaction the look is too early, and the hint sees the old owner: both find nothing to do."""
     owner = chains.worker()
@@ -195,7 +196,7 @@ def test_only_a_look_after_the_commit_finds_a_message_whose_hint_met_the_release
     assert look_after_release(claimed) == 1
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_message_whose_transaction_outlasts_the_look_is_found_by_its_own_hint() -> None:
     owner = chains.worker()
     claimed = chains.owned(owner)
@@ -215,10 +216,10 @@ def test_a_poll_finds_a_message_whose_hint_was_lost() -> None:
     chains.send(claimed.chain_id)
     give_back(owner, claimed)  # and dies before its look
 
-    mine, nobodys = inbox.owners_of_waiting(poller)
-    dispatch.make_due(nobodys)
+    awaited = inbox.awaited(poller)
+    dispatch.make_due(awaited.nobodys)
 
-    assert (mine, nobodys) == (set(), {claimed.chain_id})
+    assert awaited == (set(), {claimed.chain_id}, set())
     assert [one.chain_id for one in chains.claim(poller)] == [claimed.chain_id]
 
 
@@ -229,9 +230,22 @@ def test_a_poll_tells_the_pollers_own_chains_from_those_that_nobody_has() -> Non
     for chain in (mine.chain_id, theirs.chain_id, nobodys, nobodys, held):
         chains.send(chain)
 
-    assert inbox.owners_of_waiting(owner) == ({mine.chain_id}, {nobodys})
-    assert inbox.owners_of_waiting(other) == ({theirs.chain_id}, {nobodys})
-    assert silent not in inbox.owners_of_waiting(owner)[1]
+    assert inbox.awaited(owner) == ({mine.chain_id}, {nobodys}, set())
+    assert inbox.awaited(other) == ({theirs.chain_id}, {nobodys}, set())
+    assert silent not in inbox.awaited(owner).nobodys
+
+
+def test_a_poll_finds_what_is_asked_to_end_and_needs_no_code_for_it() -> None:
+    owner = chains.worker()
+    mine, begun, sleeping = chains.owned(owner).chain_id, chains.sleeping(epoch=1), chains.sleeping(epoch=1)
+    waiting, paused, delayed, silent = (chains.start(hold=hold) for hold in (None, "paused", "delayed", "delayed"))
+    with database.writing():
+        for chain in (mine, begun, waiting, paused, delayed):
+            inbox.send(chain, messages.Cancel())
+        inbox.send(sleeping, messages.Terminate())
+    chains.send(silent)
+
+    assert inbox.awaited(owner) == ({mine}, {begun, sleeping, waiting}, {sleeping, waiting, paused, delayed})
 
 
 def test_chains_that_a_claim_took_without_its_worker_knowing_are_given_back() -> None:

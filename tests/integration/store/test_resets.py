@@ -47,7 +47,7 @@ def test_the_owner_can_write_nothing_more() -> None:
     assert Dispatch.objects.get().run_id == new
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_open_senders_keep_nobody_from_resetting_and_their_messages_reach_the_new_run() -> None:
     chain = chains.sleeping(workflow_id="it")
     with paused(lambda: chains.send(chain)):
@@ -56,7 +56,7 @@ def test_open_senders_keep_nobody_from_resetting_and_their_messages_reach_the_ne
     assert Dispatch.objects.get().run_id != chain
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_an_event_that_the_owner_is_just_writing_is_seen() -> None:
     claimed = begun(chains.worker())
     with paused(lambda: history.append([chains.event(claimed.run_id, 5)])) as writing:
@@ -82,7 +82,7 @@ def test_of_many_resets_at_once_of_a_closed_run_one_is_done() -> None:
     assert WorkflowRun.objects.open().count() == Dispatch.objects.count() == 1
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_row_that_stays_locked_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resetting, "PATIENCE", 0.1)
     chain = chains.sleeping(workflow_id="it")

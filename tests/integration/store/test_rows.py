@@ -76,7 +76,7 @@ def test_the_end_of_a_chain_deletes_everything_but_its_run_and_history() -> None
     for one in (claimed, other):
         chains.send(one.chain_id)
         tasks.insert([chains.task(one)])
-        outcomes.settle([(one.chain_id, "b")])
+        outcomes.settle([(one.chain_id, f"{one.run_id.hex}-2")])
 
     consumed = chains.message_ids(claimed.chain_id)
     assert chains.verdicts(flush.flush(owner, [chains.write(claimed, ends=True, consumed=consumed)])) == ["written"]
@@ -118,7 +118,7 @@ def test_steps_claims_and_releases_do_not_write_the_run_row(session: Session) ->
 
 @pytest.mark.postgres
 def test_each_index_of_the_dispatch_table_holds_only_the_rows_that_it_is_for(session: Session) -> None:
-    """Two of them for waiting and for owned chains; the third is empty while nothing is blocked."""
+    """Those of blocked chains and of what queues have let in are empty where there is none of either."""
     conditions = session.execute(
         "SELECT indexrelid::regclass::text, pg_get_expr(indpred, indrelid) FROM pg_index "
         "WHERE indrelid = 'durable_dispatch'::regclass AND NOT indisprimary ORDER BY 1"
@@ -127,6 +127,10 @@ def test_each_index_of_the_dispatch_table_holds_only_the_rows_that_it_is_for(ses
     assert dict(conditions) == {
         "durable_dispatch_blocked": "(blocked_by IS NOT NULL)",
         "durable_dispatch_due": "((owner IS NULL) AND (wakeup_at IS NOT NULL))",
+        "durable_dispatch_going_on": "(admitted AND (owner IS NULL) AND (wakeup_at IS NOT NULL))",
+        "durable_dispatch_in": "admitted",
+        "durable_dispatch_keys": "((NOT admitted) AND (owner IS NULL) AND (wakeup_at IS NOT NULL))",
+        "durable_dispatch_late": "((deadline IS NOT NULL) AND (owner IS NULL))",
         "durable_dispatch_owned": "(owner IS NOT NULL)",
     }
 
@@ -156,7 +160,7 @@ def test_no_table_has_a_foreign_key() -> None:
 # Messages
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_ids_of_messages_are_not_in_commit_order_and_none_is_lost_for_it(session: Session) -> None:
     chain = chains.sleeping()
     late = messages.encode(chains.signal("late"))
@@ -244,6 +248,20 @@ def test_a_signal_that_cannot_be_stored_exactly_leaves_nothing() -> None:
         handle.signal("ping", "\x00")
 
     assert InboxMessage.objects.count() == 0
+
+
+LARGE = '"' * 1_000_000
+"""As large as a payload may be, and four times as large in a statement: each character is escaped, twice."""
+
+
+def test_starts_and_messages_that_are_longer_together_than_a_statement_may_be_are_stored() -> None:
+    handles = durable.start_workflows([workflows.echo.call(LARGE) for _ in range(10)])
+    assert {handle.status().input["value"] for handle in handles} == {LARGE}
+
+    assert durable.signal_workflows(WorkflowRun.objects.all(), workflows.approved(LARGE)).done == 10
+
+    [data] = set(InboxMessage.objects.values_list("data", flat=True))
+    assert len(data) > 2 * len(LARGE)
 
 
 def test_text_that_only_looks_like_a_nul_is_stored() -> None:

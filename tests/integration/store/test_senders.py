@@ -10,7 +10,7 @@ from django_durable.history import messages
 from django_durable.models import InboxMessage
 from django_durable.store import database, dispatch, flush, inbox
 from tests.integration.store import chains
-from tests.integration.store.sessions import Elsewhere, Session, paused, until
+from tests.integration.store.sessions import Elsewhere, Session, paused, transaction_of, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -39,7 +39,7 @@ def test_a_sender_leaves_the_dispatch_row_as_it_was() -> None:
     assert chains.waiting(chain) == ["ping"]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_senders_to_one_chain_do_not_wait_for_each_other() -> None:
     chain = chains.sleeping()
 
@@ -51,7 +51,7 @@ def test_senders_to_one_chain_do_not_wait_for_each_other() -> None:
     assert sorted(chains.waiting(chain)) == ["quick", "slow"]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_senders_that_meet_in_opposite_order_do_not_deadlock() -> None:
     one, two = chains.sleeping(), chains.sleeping()
 
@@ -64,7 +64,7 @@ def test_senders_that_meet_in_opposite_order_do_not_deadlock() -> None:
     assert len(chains.waiting(one)) == len(chains.waiting(two)) == 2
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_an_open_sender_blocks_neither_claim_nor_step_nor_release() -> None:
     owner = chains.worker()
     chain = chains.start()
@@ -77,7 +77,7 @@ def test_an_open_sender_blocks_neither_claim_nor_step_nor_release() -> None:
         assert (claimed.chain_id, step, chains.row(chain).owner) == (chain, ["written"], None)
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_an_open_sender_blocks_the_end_and_the_end_waits_for_nobody() -> None:
     owner = chains.worker()
     claimed = chains.owned(owner)
@@ -88,7 +88,7 @@ def test_an_open_sender_blocks_the_end_and_the_end_waits_for_nobody() -> None:
     assert chains.history_of(claimed.run_id) == ["RunStarted"]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_sender_that_rolls_back_lets_the_end_go_on() -> None:
     owner = chains.worker()
     claimed = chains.owned(owner)
@@ -99,7 +99,7 @@ def test_a_sender_that_rolls_back_lets_the_end_go_on() -> None:
     assert chains.verdicts(flush.flush(owner, [chains.write(claimed, ends=True)])) == ["written"]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_sender_that_meets_the_end_waits_for_it_and_finds_the_chain_gone() -> None:
     owner = chains.worker()
     claimed = chains.owned(owner, workflow_id="ending")
@@ -115,7 +115,7 @@ def test_a_sender_that_meets_the_end_waits_for_it_and_finds_the_chain_gone() -> 
     assert InboxMessage.objects.count() == 0
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_sender_whose_chain_ends_meanwhile_reaches_the_next_one_of_that_workflow_id() -> None:
     first = chains.start("busy")
 
@@ -193,7 +193,7 @@ def test_a_send_that_was_committed_before_another_began_is_applied_first() -> No
 # A chain that is about to end asks its senders to step back
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_senders_step_back_from_a_chain_that_is_closing_so_that_it_can_end() -> None:
     owner = chains.worker()
     claimed = chains.owned(owner, workflow_id="closing")
@@ -218,7 +218,7 @@ def test_a_sender_that_has_waited_long_enough_sends_anyway(monkeypatch: pytest.M
     assert chains.waiting(claimed.chain_id) == ["ping"]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_sender_sends_as_soon_as_the_chain_goes_on_after_all() -> None:
     owner = chains.worker()
     claimed = chains.owned(owner)
@@ -235,13 +235,13 @@ def test_a_sender_sends_as_soon_as_the_chain_goes_on_after_all() -> None:
 # What the engine itself sends
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_the_engine_sends_to_whom_it_can_and_waits_for_nobody(session: Session) -> None:
     owner = chains.worker()
     gone = chains.owned(owner)
     chains.end(owner, gone)
     busy, free = chains.sleeping(), chains.sleeping()
-    session.execute("SELECT 1 FROM durable_dispatch WHERE chain_id = %s FOR UPDATE", busy)
+    session.lock_for_end(busy)
     result = messages.ActivityResult(key="a")
 
     with database.writing():
@@ -251,12 +251,16 @@ def test_the_engine_sends_to_whom_it_can_and_waits_for_nobody(session: Session) 
     assert list(InboxMessage.objects.values_list("chain_id", flat=True)) == [free]
 
 
+IDLE = {
+    "postgresql": "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'idle in transaction' "
+    "AND query LIKE '%%durable_dispatch%%'",
+    "mysql": "SELECT 1 FROM information_schema.processlist WHERE id = %s AND command = 'Sleep'",
+}
+
+
 def _has_looked(sender: Elsewhere[None]) -> bool:
     """Whether the sender has seen the chain's row and pauses in its transaction."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'idle in transaction' "
-            "AND query LIKE '%%durable_dispatch%%'",
-            [sender.backend],
-        )
-        return cursor.fetchone() is not None
+        cursor.execute(IDLE[connection.vendor], [sender.backend])
+        is_idle = cursor.fetchone() is not None
+    return is_idle and (connection.vendor != "mysql" or transaction_of(sender.backend) != "")

@@ -12,10 +12,10 @@ from django_durable import WorkflowAlreadyStarted, durable
 from django_durable.client.handle import WorkflowHandle
 from django_durable.history.status import Status
 from django_durable.models import Dispatch, HistoryEvent, WorkflowRun
-from django_durable.store import dispatch, history, runs, starts
+from django_durable.store import dispatch, flush, history, runs, starts
 from tests.flows import workflows
 from tests.flows.models import Entry
-from tests.integration.store import chains
+from tests.integration.store import chains, sessions
 from tests.integration.store.sessions import Elsewhere, Session, all_at_once, paused
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -27,9 +27,9 @@ def start(workflow_id: str | None = "order", **options: Any) -> WorkflowHandle[A
     return durable.start_workflow(workflows.echo.using(workflow_id=workflow_id, **options), 1)
 
 
-def start_or_none(workflow_id: str = "order") -> object:
+def start_or_none(workflow_id: str = "order", **options: Any) -> object:
     try:
-        return start(workflow_id).run_id
+        return start(workflow_id, **options).run_id
     except WorkflowAlreadyStarted:
         return None
 
@@ -84,7 +84,7 @@ def test_a_start_that_is_refused_leaves_the_callers_transaction_usable() -> None
     assert chains.everything_stored() == ONE_RUN
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_no_worker_sees_a_start_before_its_commit() -> None:
     owner = chains.worker()
 
@@ -93,6 +93,18 @@ def test_no_worker_sees_a_start_before_its_commit() -> None:
         chain = caller.commit()
 
     assert [one.chain_id for one in chains.claim(owner)] == [chain]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("options", [{}, {"on_conflict": "use_existing"}])
+def test_the_engine_does_not_wait_for_a_caller_whose_start_has_met_an_open_run(options: dict[str, Any]) -> None:
+    owner = chains.worker()
+    met, other = chains.owned(owner, workflow_id="order"), chains.owned(owner)
+
+    with paused(lambda: start_or_none(**options)):
+        result = flush.flush(owner, [chains.write(met, ends=True), chains.write(other, ends=True)])
+        # Where the start is kept from locking the run's keys, it keeps the run from ending instead.
+        assert chains.verdicts(result) == ["busy" if sessions.has_gates() else "written", "written"]
 
 
 # One open run per workflow id
@@ -106,7 +118,7 @@ def test_of_starts_that_come_together_one_wins() -> None:
     assert WorkflowRun.objects.get().pk == winner
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 @pytest.mark.parametrize("commits", [True, False])
 def test_a_start_that_meets_an_uncommitted_one_goes_by_what_becomes_of_it(commits: bool) -> None:
     with transaction.atomic():
@@ -119,7 +131,7 @@ def test_a_start_that_meets_an_uncommitted_one_goes_by_what_becomes_of_it(commit
     assert (WorkflowRun.objects.get().pk == first) is commits
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_start_that_meets_a_closing_run_waits_for_it_and_succeeds() -> None:
     closing = start()
 
@@ -132,7 +144,7 @@ def test_a_start_that_meets_a_closing_run_waits_for_it_and_succeeds() -> None:
     assert list(WorkflowRun.objects.filter(open_workflow_id="order").values_list("pk", flat=True)) == [second.result()]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_start_that_meets_a_close_that_rolls_back_is_refused() -> None:
     going = start()
 
@@ -219,7 +231,7 @@ def test_the_id_of_closed_runs_is_used_again_as_the_policy_says(on_reuse: str, e
         assert chains.everything_stored() == before
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_the_policy_for_reuse_looks_at_a_run_that_was_closing_when_the_start_came() -> None:
     """The insert comes first and waits; only the look after it sees how that run ended."""
     closing = start()
@@ -257,7 +269,7 @@ def test_a_bulk_start_returns_handles_in_the_order_of_its_calls() -> None:
     assert HistoryEvent.objects.count() == Dispatch.objects.count() == 4
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_bulk_starts_insert_in_the_order_of_their_ids_so_that_they_cannot_deadlock(session: Session) -> None:
     """The first id is taken by an open transaction: nothing after it may have been inserted meanwhile."""
     names = ["c", "b", "a"]

@@ -83,7 +83,7 @@ def test_claimers_that_come_together_never_get_the_same_task() -> None:
     assert sorted(key for share in shares for key in share) == sorted(str(number) for number in range(30))
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_claim_skips_what_an_open_claim_has() -> None:
     claimed = chains.owned(chains.worker("owner"))
     tasks.insert([chains.task(claimed, key) for key in "abcd"])
@@ -215,7 +215,7 @@ def test_an_owner_whose_task_was_taken_over_does_it_again_without_that_result() 
     assert chains.history_of(claimed.run_id) == ["RunStarted"]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_task_that_is_only_locked_is_busy_and_not_lost(session: Session) -> None:
     """A sweep that looks at the deadline has it for a moment; its result must not be thrown away for that."""
     owner = chains.worker()
@@ -234,7 +234,7 @@ def test_a_task_that_is_only_locked_is_busy_and_not_lost(session: Session) -> No
 # Busy rows
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_result_whose_task_is_locked_is_tried_again(session: Session) -> None:
     claimed = chains.owned(chains.worker("owner"))
     held = chains.held(chains.worker("holder"), claimed)
@@ -247,17 +247,17 @@ def test_a_result_whose_task_is_locked_is_tried_again(session: Session) -> None:
     assert ActivityTask.objects.count() == 0
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_result_whose_chain_is_being_ended_is_tried_again(session: Session) -> None:
     claimed = chains.owned(chains.worker("owner"))
     held = chains.held(chains.worker("holder"), claimed)
-    session.execute("SELECT 1 FROM durable_dispatch FOR UPDATE")
+    session.lock_for_end(claimed.chain_id)
 
     assert deliver(result(held)) == {held}
     assert ActivityTask.objects.count() == 1
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_retry_whose_run_a_caller_is_ending_holds_up_no_other_report(session: Session) -> None:
     holder, owner = chains.worker("holder"), chains.worker("owner")
     ending, going = chains.owned(owner), chains.owned(owner)
@@ -284,7 +284,7 @@ def test_an_attempt_that_has_passed_its_deadline_is_found_whoever_has_it() -> No
         assert [task.key for task in tasks.overdue()] == ["late"]
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_two_sweeps_never_fail_the_same_attempt() -> None:
     claimed = chains.owned(chains.worker("owner"))
     chains.held(chains.worker(), claimed, start_to_close=timedelta(seconds=-60))

@@ -6,9 +6,9 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection
 
 from django_durable.history import events, messages
-from django_durable.store import database, flush, history, inbox, leases, tasks
+from django_durable.store import database, flush, history, inbox, leases, mariadb, tasks
 from tests.integration.store import chains
-from tests.integration.store.sessions import Session
+from tests.integration.store.sessions import Elsewhere, Session
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,21 +50,23 @@ def test_a_commit_that_did_not_happen_is_found_not_to_have_happened() -> None:
     assert flush.was_committed(begun[0].transaction, [write]) is False
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_transaction_that_is_still_in_progress_is_waited_for(session: Session) -> None:
     """Reading back would show nothing yet, and the same input would be applied again."""
     owner = chains.worker()
     claimed = chains.owned(owner)
     write = chains.write(claimed)
-    [(transaction,)] = session.execute("SELECT pg_current_xact_id()::text")
+    transaction = ""
+    if database.is_postgres():
+        [(transaction,)] = session.execute("SELECT pg_current_xact_id()::text")
     session.execute(
-        "INSERT INTO durable_historyevent (run_id, sequence, type, schema, time, data) "
+        f"INSERT INTO durable_historyevent (run_id, sequence, type, {connection.ops.quote_name('schema')}, time, data) "
         "VALUES (%s, 2, 'TimerStarted', 1, now(), %s)",
         claimed.run_id,
         write.events[0].data,
     )
 
-    assert flush.is_in_progress(transaction) is True
+    assert flush.is_in_progress(transaction) is database.is_postgres()
     with pytest.raises(flush.StillInProgress):
         flush.was_committed(transaction, [write])
 
@@ -73,7 +75,7 @@ def test_a_transaction_that_is_still_in_progress_is_waited_for(session: Session)
     assert flush.was_committed(transaction, [write]) is True
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_transaction_that_ends_with_its_connection_is_found_not_to_have_happened(session: Session) -> None:
     owner = chains.worker()
     claimed = chains.owned(owner)
@@ -84,7 +86,10 @@ def test_a_transaction_that_ends_with_its_connection_is_found_not_to_have_happen
         with leases.fenced(owner) as fence:
             begun.append(fence)
             history.append(write.events)
-            session.execute("SELECT pg_terminate_backend(%s)", connection.connection.info.backend_pid)
+            if database.is_postgres():
+                session.execute("SELECT pg_terminate_backend(%s)", connection.connection.info.backend_pid)
+            else:
+                session.execute("KILL %s", connection.connection.thread_id())
 
     with pytest.raises(OperationalError):
         lose_the_connection()
@@ -164,7 +169,56 @@ def test_without_a_transactions_id_the_history_tells() -> None:
     assert flush.was_committed("", [write]) is True
 
 
+@pytest.mark.server
+def test_a_task_that_is_just_being_spilled_is_waited_for(session: Session) -> None:
+    owner = chains.worker()
+    claimed = chains.owned(owner)
+    write = flush.RunWrite(
+        chain_id=claimed.chain_id, run_id=claimed.run_id, epoch=claimed.epoch, spilled=(chains.task(claimed),)
+    )
+    begun: list[str] = []
+
+    def spill() -> None:
+        with leases.fenced(owner) as fence:
+            begun.append(fence.transaction)
+            tasks.insert(write.spilled)
+            with pytest.raises(flush.StillInProgress):
+                Elsewhere(lambda: flush.was_committed(fence.transaction, [write])).result()
+
+    spill()
+
+    assert flush.was_committed(begun[0], [write]) is True
+
+
 # What kind of error it is
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="numbers of MariaDB's errors")
+@pytest.mark.parametrize(
+    ("number", "outage", "conflict"),
+    [
+        (1406, False, False),  # a value too long: the run's own
+        (1366, False, False),  # text that has no place in its column
+        (1062, False, False),  # a place that is taken
+        (1153, False, False),  # larger than max_allowed_packet
+        (1290, True, False),  # read-only after a fail-over
+        (1021, True, False),  # disk full
+        (1040, True, False),  # too many connections
+        (1053, True, False),  # shutdown
+        (1969, True, False),  # statement timeout
+        (1146, True, False),  # a migration is missing
+        (1205, True, True),  # a lock was not had
+        (1213, True, True),  # a deadlock
+        (1020, True, True),
+    ],
+)
+def test_only_a_property_of_the_run_is_no_outage_of_mariadb(number: int, outage: bool, conflict: bool) -> None:
+    with connection.cursor() as cursor, pytest.raises(DatabaseError) as raised:
+        cursor.execute(f"SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {number}")
+
+    assert mariadb.number(raised.value) == number
+    assert database.is_outage(raised.value) is outage
+    assert database.is_conflict(raised.value) is conflict
 
 
 @pytest.mark.postgres

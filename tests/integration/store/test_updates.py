@@ -47,7 +47,7 @@ def test_nothing_is_stored_for_a_chain_that_has_ended() -> None:
     assert not Update.objects.exists()
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 @pytest.mark.parametrize("commits", [True, False])
 def test_the_same_id_waits_for_the_transaction_that_sends_it_first(commits: bool) -> None:
     chain = chains.sleeping()
@@ -59,7 +59,7 @@ def test_the_same_id_waits_for_the_transaction_that_sends_it_first(commits: bool
     assert Update.objects.count() == InboxMessage.objects.count() == 1
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_an_end_is_set_aside_while_a_caller_sends_and_done_again_with_what_was_sent() -> None:
     owner = chains.worker()
     claimed = chains.owned(owner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from io import StringIO
 from uuid import uuid4
@@ -11,9 +12,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from django_durable import DurableError
 from django_durable.history import transcript
 from django_durable.models import HistoryEvent, WorkflowRun
 from django_durable.store import transcripts
+from django_durable.testing import assert_replays
 from django_durable.testing.plugin import durable_env
 from tests.flows import workflows
 
@@ -162,6 +165,39 @@ def test_a_file_that_is_none_is_an_error(tmp_path):
     (tmp_path / "other.jsonl").write_text(f"{uuid4()}\n")
     with pytest.raises(CommandError, match=r"other\.jsonl:1 is no line"):
         call_command("durable_replay", str(tmp_path / "other.jsonl"))
+
+
+@pytest.fixture
+def spinning(durable_env):
+    """A run whose code never awaits any more behind its first step."""
+    handle = durable_env.start(workflows.may_spin, "k")
+    durable_env.run_until_idle()
+    workflows.endless.add("k")
+    yield handle
+    workflows.endless.clear()
+
+
+@pytest.mark.parametrize("options", [(), ("--step-seconds", "0.2")])
+def test_code_that_never_awaits_is_stopped_and_its_run_and_line_are_named(spinning, settings, options):
+    limit = "0.2" if options else "0.3"
+    settings.DURABLE = {**settings.DURABLE, "STUCK_SECONDS": 0.3}
+    said, code = replay(*options)
+    line = workflows.may_spin.function.__code__.co_firstlineno + 3
+    assert code == 1
+    assert f"flows.may_spin {spinning.workflow_id} (run {spinning.run_id}): The code of run {spinning.run_id}" in said
+    assert re.search(rf"ran for more than {limit} s at \S+workflows\.py:({line}|{line + 1}) without awaiting", said)
+    assert "Cannot go on with this code: 1." in said
+
+
+def test_code_that_never_awaits_is_an_error_of_assert_replays_too(spinning, settings):
+    settings.DURABLE = {**settings.DURABLE, "STUCK_SECONDS": 0.2}
+    with pytest.raises(DurableError, match=f"The code of run {spinning.run_id} of workflow flows.may_spin"):
+        assert_replays(spinning)
+
+
+def test_a_limit_of_nothing_is_refused():
+    with pytest.raises(CommandError, match="0 is not more than 0"):
+        call_command("durable_replay", "--step-seconds", "0")
 
 
 def test_nothing_is_written(runs, django_assert_max_num_queries):

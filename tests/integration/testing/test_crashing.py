@@ -21,7 +21,12 @@ def after_a_second(env, handle):
     handle.signal("approved", "word")
 
 
-@pytest.fixture(params=["cache", "no cache"])
+def cancel_once_it_sleeps(env, handle):
+    env.run_until_idle()
+    handle.cancel("enough")
+
+
+@pytest.fixture(params=["cache", pytest.param("no cache", marks=pytest.mark.sqlite)])
 def cache(request, settings):
     settings.DURABLE = {"INSTANCE_CACHE_SIZE": 1_000 if request.param == "cache" else 0}
 
@@ -42,6 +47,7 @@ def cache(request, settings):
         (workflows.fails_at_first, (2,), None, 6),
         (workflows.all_in_one_place, (["1", "2"],), None, 2),
         (workflows.clean_up_when_cancelled, ("k",), lambda env, handle: handle.cancel("enough"), 2),
+        (workflows.clean_up_when_cancelled, ("k",), cancel_once_it_sleeps, 3),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
@@ -51,7 +57,7 @@ def test_runs_end_alike_whenever_their_worker_dies(definition, args, meanwhile, 
     assert not Entry.objects.exists()
 
 
-@pytest.mark.django_db(transaction=True, available_apps=["django_durable", "tests.flows"])
+@pytest.mark.django_db(transaction=True)
 def test_it_leaves_nothing_behind_without_a_tests_transaction(durable_env):
     assert not connection.in_atomic_block
     before = durable_env.now()

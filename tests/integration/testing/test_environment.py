@@ -355,4 +355,4 @@ class InATestCase(Runs, TestCase):
 
 
 class InATransactionTestCase(Runs, TransactionTestCase):
-    available_apps = ("django_durable", "tests.flows")
+    pass

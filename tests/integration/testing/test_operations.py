@@ -2,16 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 from django.test import TestCase
 
-from django_durable import durable
+from django_durable import Context, UnsupportedInWorkflow, durable
+from django_durable.client import WorkflowHandle
+from django_durable.definitions.workflow import WorkflowCall
+from django_durable.models import WorkflowRun
 from django_durable.testing import environment
 from tests.flows import workflows
 
 
+class SetUpOnceTest(TestCase):
+    """Django hands every test deep copies of what ``setUpTestData`` has put on the class."""
+
+    handle: WorkflowHandle[Any]
+    named: WorkflowHandle[Any]
+    call: WorkflowCall
+
+    @classmethod
+    def setUpTestData(cls):
+        cls.handle = durable.start_workflow(workflows.echo.using(workflow_id="shared"), {"a": 1})
+        cls.named = durable.start_workflow(durable.workflow_named("flows.echo"), 2)
+        cls.call = workflows.echo.using(queue="slow").call(3)
+
+    def test_a_handle_is_the_same_workflow(self):
+        with environment():
+            assert self.handle == durable.get_workflow("shared")
+            assert (self.handle.result(), self.named.result()) == ({"a": 1}, 2)
+
+    def test_definitions_are_themselves(self):
+        with environment() as env:
+            (handle,) = durable.start_workflows([self.call])
+            env.run_until_idle()
+            assert handle.status().queue == "slow"
+            assert self.handle.result() == {"a": 1}
+
+
+VERBS: list[Callable[[], Any]] = [
+    lambda: durable.start_workflow(workflows.echo, 1),
+    lambda: durable.start_workflows([workflows.echo.call(1)]),
+    lambda: durable.signal_workflow("a", "word"),
+    lambda: durable.cancel_workflow("a"),
+]
+
+
+@durable.workflow(name="testing.meddles")
+async def meddles(ctx: Context) -> list[str]:
+    told = []
+    for verb in VERBS:
+        try:
+            verb()
+        except UnsupportedInWorkflow as error:
+            told.append(str(error))
+    return told
+
+
 class OperationsTest(TestCase):
+    def test_the_code_of_a_workflow_is_told_to_ask_its_context(self):
+        with environment() as env:
+            told = env.start(meddles).result()
+        assert len(told) == len(VERBS)
+        assert all("ctx.start_child(" in text and "ctx.get_workflow(" in text for text in told)
+        assert WorkflowRun.objects.count() == 1
+
     def test_a_run_rests_until_it_is_resumed(self):
         with environment() as env:
             handle = env.start(workflows.until_told)

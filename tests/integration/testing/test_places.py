@@ -14,6 +14,7 @@ import pytest
 BASE_DIR = Path(__file__).resolve().parents[3]
 PLUGIN = "django_durable.testing.plugin"
 
+INI = "[pytest]\nDJANGO_SETTINGS_MODULE = tests.settings\naddopts = -p no:cloudcoil -p no:schemathesis\n"
 TESTS = """
     import pytest
     from django.db import connection
@@ -60,7 +61,7 @@ def run(*arguments: str, cwd: Path, **variables: str) -> str:
 @pytest.mark.sqlite
 def test_the_plugin_gives_the_fixture(tmp_path):
     (tmp_path / "test_shop.py").write_text(textwrap.dedent(TESTS))
-    (tmp_path / "pytest.ini").write_text("[pytest]\nDJANGO_SETTINGS_MODULE = tests.settings\n")
+    (tmp_path / "pytest.ini").write_text(INI)
     installed = any(one.value == PLUGIN for one in importlib.metadata.entry_points(group="pytest11"))
     plugin = [] if installed else ["-p", PLUGIN]
     said = run(

@@ -6,10 +6,10 @@ import pytest
 
 from tests.integration.worker.gates import make_gate
 from tests.integration.worker.processes import make_dying_worker
-from tests.integration.worker.running import OWN_TABLES, configure, make_worker, worker
+from tests.integration.worker.running import COMMITTING, configure, make_worker, worker
 
 __all__ = ["configure", "make_dying_worker", "make_gate", "make_worker", "worker"]
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    item.add_marker(OWN_TABLES)
+    item.add_marker(COMMITTING)

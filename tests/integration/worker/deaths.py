@@ -7,7 +7,7 @@ from typing import Any
 
 from django_durable.client import WorkflowHandle
 from django_durable.models import Dispatch, Worker
-from django_durable.store import clock
+from django_durable.store import clock, fences
 
 
 def past_worker(*, dead: bool = True, expired: bool = True) -> int:
@@ -24,6 +24,9 @@ def past_worker(*, dead: bool = True, expired: bool = True) -> int:
         expires_at=now - timedelta(minutes=29) if expired else now + timedelta(hours=1),
         dead=dead,
     )
+    fences.put_up(row.pk)
+    if dead:
+        fences.close([row.pk])
     return row.pk
 
 
@@ -35,3 +38,4 @@ def give_to(worker: int, *handles: WorkflowHandle[Any]) -> None:
 
 def declare_dead(worker: int) -> None:
     assert Worker.objects.filter(pk=worker).update(dead=True)
+    fences.close([worker])

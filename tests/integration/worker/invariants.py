@@ -24,11 +24,13 @@ def assert_invariants(handle: WorkflowHandle[Any]) -> None:
     assert [one.sequence for one in recorded] == list(range(1, len(recorded) + 1)), "sequences are not dense"
     assert isinstance(recorded[0].event, events.RunStarted)
     assert all(earlier.time <= later.time for earlier, later in itertools.pairwise(recorded))
-    _assert_answers_fit(recorded)
+    assert_answers_fit(recorded)
+    _assert_pauses_fit(recorded)
     endings = [one for one in recorded if type(one.event).__name__ in ENDINGS]
     assert endings == (recorded[-1:] if run.status in CLOSED else []), "an end that is not the end"
     if run.status in CLOSED:
         _assert_nothing_left(run)
+        _assert_outcomes_unseen(run, recorded)
 
 
 def assert_family(handle: WorkflowHandle[Any]) -> None:
@@ -55,7 +57,7 @@ def assert_all_invariants(handles: Iterable[WorkflowHandle[Any]]) -> None:
         assert_invariants(handle)
 
 
-def _assert_answers_fit(recorded: list[events.Recorded]) -> None:
+def assert_answers_fit(recorded: list[events.Recorded]) -> None:
     """Every completion answers one schedule before it, and none is answered twice."""
     asked: dict[str, set[int]] = {"activity": set(), "timer": set(), "child": set(), "request": set()}
     open_updates: set[str] = set()
@@ -94,15 +96,34 @@ def _assert_answers_fit(recorded: list[events.Recorded]) -> None:
     assert not [place for place, count in answered.items() if count > 1], "something was answered twice"
 
 
+def _assert_pauses_fit(recorded: list[events.Recorded]) -> None:
+    """A run is resumed after it was paused, and not paused twice in between."""
+    notes = [type(one.event) for one in recorded if isinstance(one.event, events.RunPaused | events.RunResumed)]
+    assert notes[::2] == [events.RunPaused] * len(notes[::2])
+    assert notes[1::2] == [events.RunResumed] * len(notes[1::2])
+
+
 def _assert_nothing_left(run: WorkflowRun) -> None:
     assert run.open_workflow_id is None
     assert run.closed_at is not None
     if WorkflowRun.objects.filter(continued_from=run.pk).exists():
         return  # what belongs to the chain has gone to the next run
-    for table in (Dispatch, InboxMessage, ActivityTask, ActivityOutcome):
+    for table in (Dispatch, InboxMessage, ActivityTask):
         left = list(table.objects.filter(chain_id=run.chain_id))
         assert left == [], f"{table.__name__} rows of a closed run"
     _assert_answered(run)
+
+
+def _assert_outcomes_unseen(run: WorkflowRun, recorded: list[events.Recorded]) -> None:
+    """Of what the run's code has asked for, only outcomes are left that it had not seen when it ended."""
+    if events.ended_from_outside(recorded[-1].event) is not None:
+        return  # nobody knew which these were
+    keys = {one.sequence: one.event.key for one in recorded if isinstance(one.event, events.ActivityScheduled)}
+    for one in recorded:
+        if isinstance(one.event, events.ActivityCompleted | events.ActivityFailed):
+            keys.pop(one.event.activity, None)
+    left = ActivityOutcome.objects.filter(chain_id=run.chain_id, key__startswith=f"{run.pk.hex}-")
+    assert set(left.values_list("key", flat=True)) <= set(keys.values()), "outcomes that the run has seen"
 
 
 def _assert_answered(run: WorkflowRun) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -27,17 +27,18 @@ MakeDyingWorker = Callable[..., "DyingWorker"]
 class DyingWorker:
     """``manage.py dying_worker``: ends, or stands still, at the point named ``at``."""
 
-    def __init__(self, at: str, *, log: Path, queues: str) -> None:
+    def __init__(self, at: str, *, log: Path, queues: str, arguments: Sequence[str] = ()) -> None:
         self._at = at
         self._log = log
+        options = ["--at", at, "--queues", queues, "--concurrency", "4", *arguments]
         with open(log, "wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "manage.py", "dying_worker", "--at", at, "--queues", queues, "--concurrency", "4"],
+                [sys.executable, "manage.py", "dying_worker", *options],
                 cwd=BASE_DIR,
                 env={
                     **os.environ,
                     "DJANGO_SETTINGS_MODULE": "tests.settings",
-                    "DURABLE_TEST_DATABASE_URL": _url(),
+                    "DURABLE_TEST_DATABASE_URL": url_of_tests(),
                     "DURABLE_TEST_SETTINGS": json.dumps(django_settings.DURABLE),
                 },
                 stdin=subprocess.DEVNULL,
@@ -63,6 +64,11 @@ class DyingWorker:
         ended = wait_for(lambda: os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT), "it to stop")
         assert ended.si_code == os.CLD_STOPPED, self._log.read_text()
 
+    def stop(self) -> None:
+        """Let all of its threads stand still."""
+        self._process.send_signal(signal.SIGSTOP)
+        self.wait_until_stopped()
+
     def go_on(self) -> None:
         self._process.send_signal(signal.SIGCONT)
 
@@ -81,8 +87,8 @@ def make_dying_worker(transactional_db: None, configure: Any, tmp_path: Path) ->
     """Starts processes with the settings of this moment; none outlives the test."""
     made: list[DyingWorker] = []
 
-    def make(at: str, *, queues: str = "default") -> DyingWorker:
-        process = DyingWorker(at, log=tmp_path / f"{at}-{len(made)}.log", queues=queues)
+    def make(at: str, *arguments: str, queues: str = "default") -> DyingWorker:
+        process = DyingWorker(at, log=tmp_path / f"{at}-{len(made)}.log", queues=queues, arguments=arguments)
         made.append(process)
         return process
 
@@ -91,7 +97,7 @@ def make_dying_worker(transactional_db: None, configure: Any, tmp_path: Path) ->
         process.kill()
 
 
-def _url() -> str:
+def url_of_tests() -> str:
     """The test database's own URL."""
     name = connection.settings_dict["NAME"]
     if connection.vendor == "sqlite":

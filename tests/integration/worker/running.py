@@ -18,8 +18,8 @@ STEP = 0.02
 DURABLE = {"TRANSPORTS": ("polling",), "POLL_SECONDS": 0.1, "LINGER_SECONDS": 0.05, "DRAIN_SECONDS": 30.0}
 """Settings under which tests do not have to wait for pauses that are made for production."""
 
-OWN_TABLES = pytest.mark.django_db(transaction=True, available_apps=["django_durable", "tests.flows"])
-"""Real transactions; only the tables of these apps are emptied after each test, which saves time."""
+COMMITTING = pytest.mark.django_db(transaction=True)
+"""Real transactions: a worker's threads see what a test has stored, and the other way round."""
 
 MakeWorker = Callable[..., Worker]
 

@@ -55,7 +55,7 @@ def test_giving_up_an_atomic_activity_and_its_effect_exclude_each_other(worker, 
     assert_all_invariants(handles)
 
 
-@pytest.mark.postgres  # on SQLite nobody can write while the activity has its transaction open
+@pytest.mark.server  # on SQLite nobody can write while the activity has its transaction open
 @pytest.mark.parametrize("end", ["cancel", "terminate"])
 def test_an_atomic_activity_of_a_run_that_is_ended_meanwhile_has_no_effect(worker, make_gate, end):
     gate = make_gate("ended")

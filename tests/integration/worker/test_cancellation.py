@@ -9,7 +9,7 @@ from django_durable.models import ActivityTask
 from django_durable.worker import maintenance
 from tests.flows import lasting
 from tests.flows.models import Entry
-from tests.integration.worker.deaths import past_worker
+from tests.integration.worker.deaths import declare_dead, past_worker
 from tests.integration.worker.invariants import assert_invariants
 from tests.integration.worker.running import DEADLINE, wait_for
 
@@ -70,9 +70,11 @@ def test_wait_goes_on_when_the_worker_that_was_asked_has_died(make_worker):
     make_worker()
     handle = durable.start_workflow(lasting.cancels, "wait", "flows.until_cancelled", "k", "elsewhere")
     wait_for(ActivityTask.objects.exists, "the task")
-    ActivityTask.objects.update(worker=past_worker(), attempt=1)
+    asked = past_worker(dead=False, expired=False)
+    ActivityTask.objects.update(worker=asked, attempt=1)
     handle.signal("enough")
     wait_for(lambda: ActivityTask.objects.filter(cancel_requested=True), "the request")
+    declare_dead(asked)
     wait_for(lambda: maintenance.recover() or ActivityTask.objects.filter(worker=None), "the sweep")
     make_worker(queues=("elsewhere",))
     assert end(handle) == ["cancelled", 0]
@@ -105,4 +107,5 @@ def test_what_was_asked_to_stop_and_runs_out_of_time_is_not_tried_again(worker):
     [failed] = [one for one in handle.history() if one.type == "ActivityFailed"]
     assert failed.data["timeout"] == "start_to_close"
     assert Entry.objects.filter(kind="begun").count() == 1
+    Entry.objects.create(kind="go", key="k")
     wait_for(lambda: worker._slots.taken() == 0, "the thread to end")

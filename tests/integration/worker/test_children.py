@@ -109,7 +109,7 @@ def test_the_policies_of_a_start_hold_for_children(worker):
         )
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_start_that_somebody_is_in_the_way_of_holds_up_nobody_else(worker):
     with transaction.atomic():
         durable.start_workflow(workflows.echo.using(workflow_id="contested"), 1)
@@ -199,7 +199,7 @@ def test_cancelling_a_parent_cancels_all_below_and_waits_for_them(worker, config
 @pytest.mark.parametrize(("how", "status"), [("wait", "cancelled"), ("try", "cancelled"), ("abandon", None)])
 def test_what_a_parent_does_when_it_gives_a_child_up(worker, how, status):
     options = {"cancellation": how, "parent_close": "abandon", "workflow_id": "given up"}
-    handle = durable.start_workflow(workflows.parent_with_limit, "flows.clean_up_when_cancelled", [how], options, 0.3)
+    handle = durable.start_workflow(workflows.parent_with_limit, "flows.clean_up_when_cancelled", [how], options, 2.0)
     assert handle.result(timeout=DEADLINE) == "too late"
     child = durable.get_workflow("given up")
     if how == "wait":
@@ -298,12 +298,16 @@ def test_held_children_of_a_parent_that_ends_are_terminated_too(worker, hold):
         durable.get_workflow("held").result(timeout=DEADLINE)
 
 
-def test_an_orphan_that_nobody_told_is_found_by_a_sweep(worker):
+def test_an_orphan_that_nobody_told_is_found_by_a_sweep(make_worker):
+    worker = make_worker()
     handle = durable.start_workflow(workflows.parent_that_waits, "flows.never_ends", [], {"workflow_id": "orphan"})
     wait_for(lambda: Dispatch.objects.filter(owner=None, wakeup_at=None).count() == 2, "both to sleep")
+    worker.stop()  # its own sweep would come first now and then
+    assert worker.join(DEADLINE)
     Dispatch.objects.filter(pk=handle.run_id).delete()  # as an end would leave it that nobody heard of
     assert messaging.close_children() == 1
     assert messaging.close_children() == 0  # told once
+    make_worker()
     with pytest.raises(WorkflowTerminated):
         durable.get_workflow("orphan").result(timeout=DEADLINE)
 

@@ -10,7 +10,7 @@ from django.db import transaction
 from django_durable import durable, instrumentation
 from django_durable.history import events, messages
 from django_durable.store import clock, flush, history, inbox
-from django_durable.worker import engine
+from django_durable.worker import committing
 from tests.flows import workflows
 from tests.flows.models import Entry
 from tests.integration.worker.invariants import assert_invariants
@@ -75,18 +75,18 @@ def test_a_message_that_an_end_meets_comes_before_the_result_that_was_held_and_n
 def pauses(monkeypatch):
     """How long the engine means to leave each busy run alone, as (least, most) seconds."""
     noted = []
-    original = engine._VERDICTS[flush.Verdict.BUSY]
+    original = committing._VERDICTS[flush.Verdict.BUSY]
 
     def busy(self, run, result):
         began = time.monotonic()
         original(self, run, result)
         noted.append((run.busy_until - time.monotonic(), run.busy_until - began))
 
-    monkeypatch.setitem(engine._VERDICTS, flush.Verdict.BUSY, busy)
+    monkeypatch.setitem(committing._VERDICTS, flush.Verdict.BUSY, busy)
     return noted
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_run_whose_row_a_caller_holds_is_set_aside_and_the_others_go_on(worker, make_gate, pauses):
     gate = make_gate("busy")
     busy, free = (durable.start_workflow(workflows.wait_at_gate, "busy", 3) for _ in range(2))
@@ -99,7 +99,7 @@ def test_a_run_whose_row_a_caller_holds_is_set_aside_and_the_others_go_on(worker
         assert types(free)[-1] == "RunCompleted"
         transaction.set_rollback(True)
     assert busy.result(timeout=DEADLINE) == "busy"
-    shortest, longest = engine.BUSY_PAUSES
+    shortest, longest = committing.BUSY_PAUSES
     assert all(shortest <= most and least <= shortest + longest for least, most in pauses)
     assert Entry.objects.count() == 6
     assert_invariants(busy)

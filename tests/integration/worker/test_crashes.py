@@ -16,6 +16,8 @@ from tests.flows.models import Entry
 from tests.integration.worker.invariants import assert_invariants
 from tests.integration.worker.running import DEADLINE, wait_for
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _short_leases(configure):
@@ -229,7 +231,7 @@ def test_a_task_whose_activity_has_committed_already_is_claimed_but_not_executed
 # Not dead, only still
 
 
-@pytest.mark.postgres  # on SQLite a process that stands still inside a transaction stops all writers
+@pytest.mark.server  # on SQLite a process that stands still inside a transaction stops all writers
 def test_a_worker_that_stands_still_inside_a_transaction_is_taken_over_and_writes_nothing_when_it_goes_on(
     make_dying_worker, make_worker
 ):

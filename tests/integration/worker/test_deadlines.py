@@ -140,7 +140,7 @@ def test_many_runs_time_out_together(make_worker):
     assert_all_invariants(handles)
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_deadline_waits_for_no_row_that_a_caller_holds(worker):
     handle = durable.start_workflow(workflows.never_ends.using(run_timeout=SHORT))
     with paused(lambda: handle.signal(workflows.approved("yes"))):

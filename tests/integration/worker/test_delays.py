@@ -11,7 +11,7 @@ from django.utils import timezone
 from django_durable import WorkflowCancelled, WorkflowTerminated, WorkflowTimedOut, durable
 from django_durable.client import messaging
 from django_durable.models import Dispatch
-from django_durable.store import dispatch, inbox
+from django_durable.store import claims, dispatch, inbox
 from tests.flows import workflows
 from tests.flows.models import Entry
 from tests.integration.store.sessions import paused
@@ -60,7 +60,7 @@ def test_messages_do_not_wake_a_delayed_run_and_are_there_when_it_begins(worker)
     handle.signal(workflows.approved("first"))
     handle.signal(workflows.approved("second"))
     assert dispatch.make_due([handle.run_id]) == 0
-    assert inbox.owners_of_waiting(0) == (set(), set())
+    assert inbox.awaited(0) == (set(), set(), set())
     assert handle.result(timeout=DEADLINE) == ["first", "second"]
     assert handle.history()[1].time >= handle.history()[0].time
     assert_invariants(handle)
@@ -110,7 +110,7 @@ def test_a_cancellation_that_is_rolled_back_has_not_happened():
     assert_invariants(handle)
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_delayed_run_whose_row_a_sender_has_is_cancelled_without_its_code_by_a_worker(worker):
     handle = durable.start_workflow(workflows.effects.using(start_delay=LATER), "never", 1)
     with paused(lambda: handle.signal(workflows.approved("yes"))):
@@ -147,6 +147,6 @@ def test_a_delayed_run_whose_time_is_up_before_it_begins_never_begins(worker):
 def test_a_hint_wakes_a_delayed_run_only_if_it_is_meant_to():
     handle = durable.start_workflow(workflows.echo.using(start_delay=LATER), 1)
     messaging.hint(handle.run_id)
-    assert not dispatch.due("default", 0).exists()
+    assert not claims.due("default", 0).exists()
     messaging.hint(handle.run_id, holds=(dispatch.DELAYED,))
-    assert dispatch.due("default", 0).exists()
+    assert claims.due("default", 0).exists()

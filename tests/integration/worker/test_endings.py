@@ -58,7 +58,7 @@ def test_a_terminated_run_ends_at_once_and_its_activities_are_dropped(worker, ma
 def test_a_run_whose_code_keeps_the_engine_busy_can_be_terminated(worker, configure):
     configure(STUCK_SECONDS=60)
     handle = durable.start_workflow(workflows.spin, 2.0)
-    wait_for(lambda: worker._watchdog._run, "the code to run")
+    wait_for(lambda: worker._watchdog._subject, "the code to run")
     assert handle.terminate()
     assert durable.start_workflow(workflows.echo, 1).result(timeout=DEADLINE) == 1
     assert handle.status().status == "terminated"

@@ -25,7 +25,7 @@ def test_the_lease_of_a_worker_whose_engine_makes_no_progress_is_not_renewed(mak
     gate = make_gate("engine")
     handle = durable.start_workflow(workflows.hold_engine, "engine")
     worker = make_worker()
-    wait_for(lambda: worker._watchdog._run, "the code to run")
+    wait_for(lambda: worker._watchdog._subject, "the code to run")
     wait_for(lambda: lease_left(worker) < 0, "the lease to expire")
     gate.set()
     assert handle.result(timeout=DEADLINE) == "engine"
@@ -45,7 +45,7 @@ def test_a_worker_declares_nobody_dead_before_it_has_lived_for_a_lease_itself(ma
     assert not Worker.objects.get(pk=late).dead
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_a_broken_heartbeat_makes_the_time_until_a_worker_may_judge_begin_anew(make_worker, configure):
     configure(LEASE_SECONDS=1.5)
     worker = make_worker()

@@ -58,6 +58,12 @@ def test_a_single_attempt_may_not_last_longer_than_schedule_to_close(worker):
     assert (failure["timeout"], failure["attempts"]) == ("schedule_to_close", 1)
 
 
+def test_what_lasts_too_long_says_why_the_attempt_before_has_failed(worker):
+    failure = failure_of("fails_then_lasts", 30, schedule_to_close=1.5)
+    assert (failure["timeout"], failure["attempts"]) == ("schedule_to_close", 2)
+    assert failure["cause"] == "no answer at first"
+
+
 def test_schedule_to_close_passes_also_for_what_nobody_executes(worker):
     handle = durable.start_workflow(lasting.within, "flows.never_begun", [], {"schedule_to_close": 0.1})
     failure = handle.result(timeout=DEADLINE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from datetime import timedelta
 from functools import partial
 
@@ -14,6 +13,7 @@ from django.db import transaction
 from django_durable import WorkflowNotFound, WorkflowTimedOut, client, durable
 from django_durable.models import ActivityTask, Dispatch, InboxMessage, WorkflowRun
 from django_durable.store import clock
+from django_durable.testing import assert_replays
 from django_durable.worker import maintenance
 from tests.flows import workflows
 from tests.flows.models import Entry
@@ -66,10 +66,11 @@ def test_a_paused_run_keeps_its_signals_and_takes_them_in_order_once_it_is_resum
         handle.signal(workflows.approved(word))
     paused(handle)
     looks(worker)
-    assert kinds(handle) == ["RunStarted"]
+    assert kinds(handle) == ["RunStarted", "RunPaused"]
     assert InboxMessage.objects.count() == 3
     assert handle.resume()
     assert handle.result(timeout=DEADLINE) == 2
+    assert kinds(handle)[:4] == ["RunStarted", "RunPaused", "RunResumed", "SignalReceived"]
     assert_invariants(handle)
 
 
@@ -130,10 +131,11 @@ def test_a_run_in_the_middle_of_many_steps_is_paused_and_nothing_is_done_twice(w
 
 
 def test_a_timer_that_falls_due_meanwhile_fires_when_the_run_is_resumed(worker):
-    handle = durable.start_workflow(workflows.nap, 0.3)
+    handle = durable.start_workflow(workflows.nap, 3.0)
     asleep(handle)
+    due = clock.read() + timedelta(seconds=3)  # at the latest
     handle.pause()
-    time.sleep(0.5)
+    wait_for(lambda: clock.read() > due, "the timer to fall due")
     looks(worker)
     assert "TimerFired" not in kinds(handle)
     handle.resume()
@@ -158,11 +160,14 @@ def test_a_run_that_is_paused_before_it_began_begins_when_it_is_resumed(make_wor
     worker = make_worker()
     looks(worker, 30)
     assert (handle.status().status, delayed.status().status) == ("paused", "paused")
-    assert kinds(handle) == kinds(delayed) == ["RunStarted"]
+    assert kinds(handle) == kinds(delayed) == ["RunStarted", "RunPaused"]
     assert handle.resume()
     assert delayed.resume()
     assert (handle.result(timeout=DEADLINE), delayed.result(timeout=DEADLINE)) == (1, 2)
-    assert_invariants(handle)
+    assert kinds(handle) == kinds(delayed) == ["RunStarted", "RunPaused", "RunResumed", "RunCompleted"]
+    for one in (handle, delayed):
+        assert_replays(one)
+        assert_invariants(one)
 
 
 def test_a_paused_run_can_be_terminated_and_is_cancelled_once_it_goes_on(worker):

@@ -53,7 +53,7 @@ def test_enough_looks_are_a_timeout(worker, cache):
 
 
 def test_looks_in_vain_end_when_their_time_is_over(worker, cache):
-    assert polled("never", timeout=0.5)["timeout"] == "poll"
+    assert polled("never", timeout=2.0)["timeout"] == "poll"
     assert Entry.objects.filter(kind="look").count() > 1
 
 

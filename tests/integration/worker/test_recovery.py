@@ -9,7 +9,7 @@ from django.db.models import F
 
 from django_durable import durable
 from django_durable.models import ActivityTask, Dispatch, Worker
-from django_durable.store import clock, dispatch
+from django_durable.store import claims, clock
 from django_durable.worker import maintenance, overdue
 from tests.flows import workflows
 from tests.flows.models import Entry
@@ -122,7 +122,7 @@ def test_an_attempt_whose_deadline_has_passed_at_a_silent_worker_is_tried_again(
 def test_a_run_that_was_recovered_twice_without_progress_is_claimed_alone(make_worker, make_gate):
     gate = make_gate("suspect")
     suspect = durable.start_workflow(workflows.wait_at_gate, "suspect")
-    Dispatch.objects.update(recoveries=dispatch.SUSPECT_AFTER)
+    Dispatch.objects.update(recoveries=claims.SUSPECT_AFTER)
     worker = make_worker()
     wait_for(lambda: worker._slots.taken(), "the suspect to be claimed")
     others = [durable.start_workflow(workflows.echo, number) for number in range(3)]
@@ -137,7 +137,7 @@ def test_a_run_that_was_recovered_twice_without_progress_is_claimed_alone(make_w
 def test_a_suspect_does_not_share_the_claim_that_takes_it(make_worker, make_gate):
     gate = make_gate("suspect")
     durable.start_workflow(workflows.wait_at_gate, "suspect")
-    Dispatch.objects.update(recoveries=dispatch.SUSPECT_AFTER)
+    Dispatch.objects.update(recoveries=claims.SUSPECT_AFTER)
     for _ in range(3):
         durable.start_workflow(workflows.wait_at_gate, "suspect")
     worker = make_worker()
@@ -153,11 +153,11 @@ def test_a_suspect_does_not_share_the_claim_that_takes_it(make_worker, make_gate
 def test_progress_clears_the_suspicion(worker):
     handle = durable.start_workflow(workflows.approval)
     wait_for(lambda: Dispatch.objects.filter(owner=None, epoch__gt=0), "the run to be given back")
-    Dispatch.objects.update(recoveries=dispatch.SUSPECT_AFTER, wakeup_at=clock.now())
+    Dispatch.objects.update(recoveries=claims.SUSPECT_AFTER, wakeup_at=clock.now())
     handle.signal(workflows.approved("yes"))
     assert handle.result(timeout=DEADLINE) == "yes"
     nap = durable.start_workflow(workflows.nap, 3600)
-    Dispatch.objects.filter(pk=nap.run_id, epoch=0).update(recoveries=dispatch.SUSPECT_AFTER)
+    Dispatch.objects.filter(pk=nap.run_id, epoch=0).update(recoveries=claims.SUSPECT_AFTER)
     wait_for(lambda: Dispatch.objects.filter(owner=None, epoch__gt=0, recoveries=0), "the suspicion to be gone")
 
 
@@ -169,12 +169,12 @@ def visits():
 
 def test_a_run_that_took_five_workers_along_is_parked_without_running_its_code(make_worker, visits):
     handle = durable.start_workflow(workflows.visited)
-    Dispatch.objects.update(recoveries=dispatch.PARK_AFTER)
+    Dispatch.objects.update(recoveries=claims.PARK_AFTER)
     make_worker()
     status = wait_for(lambda: (now := handle.status()).status == "blocked" and now, "the run to be parked")
     assert status.blocked["reason"] == "crashing"
     assert visits == []
-    assert Dispatch.objects.get().recoveries == dispatch.PARK_AFTER - 1, "it must be alone when it is tried again"
+    assert Dispatch.objects.get().recoveries == claims.PARK_AFTER - 1, "it must be alone when it is tried again"
     assert durable.start_workflow(workflows.echo, 1).result(timeout=DEADLINE) == 1
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 import time
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -15,13 +18,15 @@ from django.db import transaction
 from django_durable import (
     DurableError,
     WorkflowAlreadyStarted,
+    WorkflowClosed,
     WorkflowFailed,
     WorkflowTimedOut,
     durable,
 )
 from django_durable.client import BulkResult
-from django_durable.models import ActivityTask, Dispatch, InboxMessage, WorkflowRun
+from django_durable.models import ActivityOutcome, ActivityTask, Dispatch, InboxMessage, WorkflowRun
 from django_durable.store import clock
+from django_durable.worker import attempts
 from tests.flows import activities, workflows
 from tests.flows.models import Entry
 from tests.integration.worker.invariants import assert_all_invariants, assert_invariants
@@ -174,7 +179,7 @@ def test_a_failed_child_is_tried_again_with_its_parent_and_the_other_goes_on(wor
     retried = handle.retry_failed()
     for workflow_id in (good, bad):
         current = durable.get_workflow(workflow_id)
-        if current.status().status not in ("completed",):
+        with contextlib.suppress(WorkflowClosed):  # it needs none, and has ended already
             current.signal(workflows.approved("go"))
     assert handle.result(timeout=DEADLINE) == ["a/good", "a/bad"]
     assert done() == {"a/bad": 2, "a/good": 1}
@@ -248,6 +253,21 @@ def test_a_run_that_goes_back_to_the_start_begins_anew(worker):
     assert set(done().values()) == {2}
     assert "RunReset" not in kinds(reset)
     assert_invariants(reset)
+
+
+def test_signals_that_are_applied_again_come_before_those_that_nobody_has_taken_yet(make_worker):
+    worker = make_worker()
+    handle = durable.start_workflow(workflows.mends_and_waits, "a")
+    handle.signal(workflows.approved("one"))
+    wait_for(lambda: done().get("a/2"), "the second step")
+    wait_for(lambda: Dispatch.objects.filter(owner=None), "the run to wait")
+    worker.stop()
+    assert worker.join(DEADLINE)
+    handle.signal(workflows.approved("two"))
+    reset = handle.reset(to_event=place(handle, "SignalReceived"))
+    make_worker()
+    assert reset.result(timeout=DEADLINE) == ["a/1", "one", "a/2", "two"]
+    assert_all_invariants([handle, reset])
 
 
 @pytest.mark.parametrize("reapply", [True, False])
@@ -401,6 +421,138 @@ def test_a_paused_run_that_is_reset_stays_paused(worker):
     handle.resume()
     handle.signal(workflows.approved("two"))
     assert handle.result(timeout=DEADLINE) == ["a/1", "one", "a/2", "two"]
+
+
+# Atomic activities whose success the run has not seen
+
+
+@pytest.fixture
+def kept_back(monkeypatch):
+    """The success of an atomic activity is committed, and nobody hears of it before this is set."""
+    gate = threading.Event()
+    original = attempts._read_back
+
+    def read_back(*args):
+        gate.wait(DEADLINE)
+        return original(*args)
+
+    monkeypatch.setattr(attempts, "_read_back", read_back)
+    yield gate
+    gate.set()
+
+
+def unseen(handle):
+    """Outcomes that are kept for a run that has not seen them."""
+    return ActivityOutcome.objects.filter(chain_id=handle.run_id).count()
+
+
+@pytest.mark.parametrize("verb", ["retry_failed", "reset"])
+def test_what_was_committed_as_the_run_failed_is_not_executed_again(worker, mishaps, kept_back, verb):
+    mishaps["a/left"] = 1
+    handle = durable.start_workflow(workflows.pays_beside, "a")
+    fails(handle)
+    assert (done()["a/paid"], unseen(handle)) == (1, 1)
+    assert kinds(handle).count("ActivityCompleted") == 0
+    kept_back.set()
+    again = handle.retry_failed() if verb == "retry_failed" else handle.reset(to_event=place(handle, "ActivityFailed"))
+    assert handle.result(timeout=DEADLINE) == ["a/paid", "a/left"]
+    assert done() == {"a/paid": 1, "a/left": 2}
+    assert unseen(handle) == 0
+    assert_all_invariants([handle, again])
+
+
+def test_what_was_committed_as_the_run_was_terminated_is_not_executed_again(worker, kept_back):
+    handle = durable.start_workflow(workflows.pays_beside, "a", False)
+    wait_for(lambda: done()["a/paid"], "the payment")
+    handle.terminate()
+    kept_back.set()
+    again = handle.reset(to_event=len(handle.history()))
+    again.signal(workflows.approved("yes"))
+    assert again.result(timeout=DEADLINE) == ["a/paid"]
+    assert done() == {"a/paid": 1}
+    assert_all_invariants([handle, again])
+
+
+def test_what_was_committed_as_an_open_run_was_reset_is_not_executed_again(worker, kept_back):
+    handle = durable.start_workflow(workflows.pays_beside, "a", False)
+    handle.signal(workflows.approved("yes"))
+    wait_for(lambda: done()["a/paid"], "the payment")
+    wait_for(lambda: "SignalReceived" in kinds(handle), "the signal")
+    again = handle.reset(to_event=place(handle, "SignalReceived"))
+    kept_back.set()
+    assert again.result(timeout=DEADLINE) == ["a/paid"]
+    assert done() == {"a/paid": 1}
+    assert_all_invariants([handle, again])
+
+
+def test_a_run_that_goes_back_to_the_result_of_an_atomic_activity_executes_it_again(worker):
+    handle = durable.start_workflow(workflows.pays_beside, "a", False)
+    wait_for(lambda: "ActivityCompleted" in kinds(handle), "the payment")
+    open_ = handle.reset(to_event=place(handle, "ActivityCompleted"))
+    wait_for(lambda: "ActivityCompleted" in kinds(open_), "the second payment")
+    open_.signal(workflows.approved("yes"))
+    assert open_.result(timeout=DEADLINE) == ["a/paid"]
+    closed = open_.reset(to_event=place(open_, "ActivityCompleted"))
+    assert closed.result(timeout=DEADLINE) == ["a/paid"]
+    assert done() == {"a/paid": 3}
+    assert unseen(handle) == 0
+    assert_all_invariants([handle, open_, closed])
+
+
+# Subjects
+
+
+@pytest.fixture
+def alone(worker, mishaps):
+    """A failed run that no other might stand beside while it was open, and how to start others like it."""
+    mishaps["a/left"] = 1
+    start = workflows.mends.using(subject=Entry.objects.create(kind="subject", key="s"), one_per_subject=True)
+    handle = durable.start_workflow(start, "mend", "a")
+    fails(handle)
+    return handle, start
+
+
+@pytest.mark.parametrize("verb", ["retry_failed", "reset"])
+def test_a_run_that_goes_on_after_its_end_keeps_others_away_from_its_subject_again(alone, worker, make_worker, verb):
+    handle, start = alone
+    worker.stop()
+    assert worker.join(DEADLINE)
+    retried = handle.retry_failed() if verb == "retry_failed" else handle.reset(to_event=1)
+    with pytest.raises(WorkflowAlreadyStarted, match="one_per_subject") as refused:
+        durable.start_workflow(start, "mend", "b")
+    assert refused.value.run_id == retried.run_id
+    again = retried.reset(to_event=1)
+    with pytest.raises(WorkflowAlreadyStarted, match="one_per_subject"):
+        durable.start_workflow(start, "mend", "b")
+    make_worker()
+    assert again.result(timeout=DEADLINE)
+    assert durable.start_workflow(start, "mend", "b").result(timeout=DEADLINE)
+
+
+def test_a_run_does_not_go_on_while_another_one_has_its_subject(alone, worker):
+    handle, start = alone
+    other = durable.start_workflow(workflows.approval.using(subject=start.options.subject, one_per_subject=True))
+    for verb in (handle.retry_failed, partial(handle.reset, to_event=1)):
+        with pytest.raises(WorkflowAlreadyStarted) as refused:
+            verb()
+        assert refused.value.run_id == other.run_id
+        assert f"workflow {other.workflow_id!r} (flows.approval)" in str(refused.value)
+        assert "one_per_subject" in str(refused.value)
+    assert durable.retry_failed(WorkflowRun.objects.filter(pk=handle.run_id)) == BulkResult(skipped=1)
+    assert WorkflowRun.objects.count() == 2
+    other.terminate()
+    assert handle.retry_failed().result(timeout=DEADLINE)
+
+
+def test_a_subject_is_kept_when_a_run_continues_as_new_and_is_then_retried(worker):
+    entry = Entry.objects.create(kind="subject", key="s")
+    start = workflows.continues_then_fails.using(subject=entry, one_per_subject=True)
+    handle = durable.start_workflow(start, 1)
+    fails(handle)
+    other = durable.start_workflow(workflows.approval.using(subject=entry, one_per_subject=True))
+    with pytest.raises(WorkflowAlreadyStarted, match="one_per_subject"):
+        handle.retry_failed()
+    other.terminate()
 
 
 # The command

@@ -102,6 +102,20 @@ def test_the_predicate_of_the_declaration_is_asked(worker):
         durable.start_workflow(workflows.fails_as_told, "never").result(timeout=DEADLINE)
 
 
+def is_worth_it(error: BaseException) -> bool:
+    return "once more" in str(error)
+
+
+def test_a_predicate_that_a_start_names_is_asked(worker):
+    policy = Retry(when=is_worth_it, initial_interval=timedelta(0))
+    again = durable.start_workflow(workflows.fails_by_itself.using(retry=policy), "once more")
+    never = durable.start_workflow(workflows.fails_by_itself.using(retry=policy), "never")
+    assert again.result(timeout=DEADLINE) == 2
+    with pytest.raises(WorkflowFailed, match="never"):
+        never.result(timeout=DEADLINE)
+    assert len(runs_of(never)) == 1
+
+
 def test_the_workflow_may_say_when_it_is_tried_again(worker):
     handle = durable.start_workflow(workflows.says_when_to_try_again.using(retry=LATER))
     assert handle.result(timeout=DEADLINE) == 2

@@ -209,6 +209,32 @@ def test_a_backfill_starts_what_had_no_run() -> None:
     assert (handle.status().started, handle.status().skipped) == (5, 2)
 
 
+def test_ticks_that_wait_for_each_others_runs_follow_at_once() -> None:
+    with environment() as env:
+        handle = hourly(overlap="buffer_all")
+        first = handle.upcoming(1)[0]
+        assert handle.backfill(first - 9 * HOUR, first - HOUR) == 9
+
+        env.run_until_idle()
+
+        assert handle.status().started == 9
+        assert WorkflowRun.objects.filter(status="completed").count() == 9
+
+
+def test_the_longer_a_run_takes_the_longer_are_the_pauses_between_looks() -> None:
+    pauses = []
+    with environment() as env:
+        handle = hourly(workflows.never_ends, overlap="buffer_all")
+        missed("hourly", 3)
+        for age in (0, 2, 3600):
+            WorkflowRun.objects.update(created_at=env.now() - timedelta(seconds=age))
+            Row.objects.update(next_at=env.now())
+            ticking.tick(NAMES)
+            pauses.append((next_at(handle) - env.now()).total_seconds())
+
+    assert pauses == [0.05, 0.5, 1.0]
+
+
 def test_a_limited_schedule_ends_after_its_runs() -> None:
     handle = hourly(overlap="allow_all", max_runs=2)
     missed("hourly", 5)

@@ -165,7 +165,7 @@ def test_one_run_at_a_time_for_a_subject(entry, make_worker):
     durable.start_workflow(alone, 1).terminate()
 
 
-@pytest.mark.postgres
+@pytest.mark.server
 def test_of_two_starts_for_one_subject_at_the_same_time_one_wins(entry):
     alone = workflows.echo.using(subject=entry, one_per_subject=True)
     gate = threading.Barrier(4)

@@ -35,6 +35,7 @@ async function watch(placed, item) {
   const card = template.content.firstElementChild.cloneNode(true);
   const part = (name) => card.querySelector(`[data-name="${name}"]`);
   part("title").textContent = `Order ${placed.order}: ${item}`;
+  part("title").href = placed.page_url;
   part("workflow").textContent = `Workflow ${placed.workflow_id}`;
   orders.prepend(card);
   for (let open = true; open; ) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from tests.e2e.harness import verdict, waiting
@@ -24,10 +25,14 @@ def run(
     concurrency: int = 16,
     limit: float = 300.0,
     seed: int = 1,
+    environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """``kills`` kills, ``every`` so many seconds; each step of a workflow takes ``seconds``."""
+    """``kills`` kills, ``every`` so many seconds; each step of a workflow takes ``seconds``.
+
+    ``environment``: what the workers' environment has besides ours.
+    """
     chance = random.Random(seed)
-    with staged(url, concurrency=concurrency, settings={"LEASE_SECONDS": LEASE}) as stage:
+    with staged(url, concurrency=concurrency, settings={"LEASE_SECONDS": LEASE}, environment=environment) as stage:
         fleet, work = stage.fleet, stage.work
         stage.start_workers(WORKERS)
         work.add(workflows, steps=steps, seconds=seconds)

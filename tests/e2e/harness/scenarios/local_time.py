@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 import psycopg
@@ -22,12 +23,12 @@ LEASE = 2.0
 LIMIT = 60.0
 NEAR = timedelta(minutes=10)  # of one moment to another: less than two time zones are apart
 SERVER_TIME_ZONE = "Asia/Kathmandu"  # neither UTC nor the project's, nor a whole number of hours away
+SERVER_OFFSET = "+05:45"  # the same
 
 
 def run(url: str, time_zone: str) -> None:
     """Carry workflows through everything that has to do with time, over the death of a worker."""
-    if databases.is_postgres(url):
-        _set_server_time_zone(url)
+    url = _with_server_time_zone(url)
     with (
         override_settings(USE_TZ=False, TIME_ZONE=time_zone),
         staged(
@@ -59,10 +60,16 @@ def run(url: str, time_zone: str) -> None:
         assert not stage.fleet.troubles(), "\n".join(stage.fleet.troubles())
 
 
-def _set_server_time_zone(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        name = connection.info.dbname
-        connection.execute(f"ALTER DATABASE \"{name}\" SET timezone TO '{SERVER_TIME_ZONE}'")
+def _with_server_time_zone(url: str) -> str:
+    """The same database, whose sessions have another time zone by default, where there is such a thing."""
+    match databases.vendor(url):
+        case "postgresql":
+            with psycopg.connect(url, autocommit=True) as connection:
+                name = connection.info.dbname
+                connection.execute(f"ALTER DATABASE \"{name}\" SET timezone TO '{SERVER_TIME_ZONE}'")
+        case "mysql":  # which may know no zones by name
+            return f"{url}?{urlencode({'init_command': f'SET time_zone = {SERVER_OFFSET!r}'})}"
+    return url
 
 
 def _sleep(handles: list[WorkflowHandle[Any]]) -> bool:

@@ -11,7 +11,7 @@ from django_durable import durable
 from django_durable.client import WorkflowHandle
 from django_durable.definitions.workflow import WorkflowCall
 from django_durable.history.status import Status
-from django_durable.store.dispatch import PARK_AFTER
+from django_durable.store.claims import PARK_AFTER
 from django_durable.worker.worker import EXIT_STUCK
 from tests.e2e.harness import verdict, waiting
 from tests.e2e.harness.stage import Stage, staged

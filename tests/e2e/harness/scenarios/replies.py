@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.e2e.harness import databases, registrations, verdict
+from tests.e2e.harness import databases, registrations, verdict, wire
 from tests.e2e.harness.proxy import Cut, CuttingProxy
 from tests.e2e.harness.stage import staged
 
@@ -24,10 +24,10 @@ def run(
     seed: int = 1,
 ) -> dict[str, Any]:
     """``share`` of all COMMITs of the workers meet a cut."""
-    server = urlsplit(url)
-    address = (server.hostname or "127.0.0.1", server.port or 5432)
-    with CuttingProxy(address, share=share, cuts=CUTS, seed=seed) as proxy:
-        workers_url = databases.with_address(url, "127.0.0.1", proxy.port) + "?sslmode=disable"
+    server, spoken = urlsplit(url), wire.WIRES[databases.vendor(url)]
+    address = (server.hostname or "127.0.0.1", server.port or spoken.PORT)
+    with CuttingProxy(address, spoken, share=share, cuts=CUTS, seed=seed) as proxy:
+        workers_url = f"{databases.with_address(url, '127.0.0.1', proxy.port)}?{spoken.CLEAR}"
         with staged(url, concurrency=16, settings={"LEASE_SECONDS": 5.0}, workers_url=workers_url) as stage:
             stage.start_workers(WORKERS)
             stage.work.add(workflows, steps=steps, seconds=seconds)

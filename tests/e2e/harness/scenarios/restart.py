@@ -1,26 +1,46 @@
-"""PostgreSQL crashes and recovers in the middle of the work, several times."""
+"""The database server crashes and recovers in the middle of the work, several times."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from django.db import connections
 
-from tests.e2e.harness import databases, registrations, verdict, waiting
-from tests.e2e.harness.cluster import own_cluster
+from tests.e2e.harness import cluster, databases, mariadbd, registrations, verdict, waiting
 from tests.e2e.harness.stage import staged
 
 WORKERS = 2
 LEASE = 3.0  # shorter than an outage can be: nobody may be declared dead for it
 
 
+SERVERS: dict[str, Callable[[], AbstractContextManager[cluster.Cluster | mariadbd.Mariadbd]]] = {
+    "postgresql": cluster.own_cluster,
+    "mysql": mariadbd.own_server,
+}
+
+
+def missing(vendor: str) -> str:
+    """What is not installed here that a server of our own needs; empty: nothing."""
+    if vendor == "mysql":
+        return "" if mariadbd.programs() else "no MariaDB server is installed"
+    return "" if cluster.binaries() else f"no PostgreSQL server is installed below {cluster.INSTALLED}"
+
+
 def run(
-    *, workflows: int, restarts: int = 3, steps: int = 8, seconds: float = 0.1, limit: float = 300.0
+    vendor: str = "postgresql",
+    *,
+    workflows: int,
+    restarts: int = 3,
+    steps: int = 8,
+    seconds: float = 0.1,
+    limit: float = 300.0,
 ) -> dict[str, Any]:
-    """Restart a server of our own ``restarts`` times with ``-m immediate`` while ``workflows`` run."""
+    """Let a server of our own crash ``restarts`` times while ``workflows`` run."""
     with (
-        own_cluster() as cluster,
-        databases.fresh_postgres(cluster.url) as url,
+        SERVERS[vendor]() as server,
+        databases.fresh(server.url) as url,
         staged(url, concurrency=16, settings={"LEASE_SECONDS": LEASE}) as stage,
     ):
         fleet, work = stage.fleet, stage.work
@@ -35,7 +55,7 @@ def run(
                 tell=work.describe,
             )
             connections.close_all()
-            cluster.crash_and_restart()
+            server.crash_and_restart()
             fleet.check()
             waiting.say(f"restart {number + 1} of {restarts}; {work.describe()}")
         work.wait(seconds=limit, check=fleet.check)

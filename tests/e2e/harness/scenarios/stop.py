@@ -1,6 +1,6 @@
 """SIGSTOP of a worker, inside transactions too: taken over in time, and it writes nothing after SIGCONT.
 
-PostgreSQL only: on SQLite a process that stands still inside a transaction stops all writers.
+Not on SQLite: there a process that stands still inside a transaction stops all writers.
 """
 
 from __future__ import annotations

@@ -16,11 +16,14 @@ from typing import Any
 
 from django_durable.client import messaging
 from django_durable.management.commands import durable_worker
-from django_durable.store import database, dispatch, flush
+from django_durable.store import claims, database, flush, holds
 from django_durable.worker import attempts
+from django_durable.worker.engine import Engine
 from django_durable.worker.executors import Slots
+from django_durable.worker.holdings import Holdings
 from django_durable.worker.instances import InstanceCache
 from django_durable.worker.loading import Loader
+from django_durable.worker.pausing import Pausing
 from django_durable.worker.releasing import Releaser
 from django_durable.worker.results import Results
 from tests.flows import activities, workflows
@@ -66,6 +69,11 @@ def stop_once(owner: Any, name: str) -> None:
     after(owner, name, stop)
 
 
+def hang(owner: Any, name: str) -> None:
+    """The thread that calls ``owner.name`` never returns from there."""
+    setattr(owner, name, lambda *args: threading.Event().wait())
+
+
 def in_commit() -> None:
     """Die when the COMMIT of a flush is on its way and its answer is not."""
     after(flush, "_write", lambda: setattr(database.connection(), "_commit", send_commit_and_die))
@@ -96,7 +104,7 @@ def after_release() -> None:
 
 
 POINTS: dict[str, Callable[[], None]] = {
-    "claiming": partial(after, dispatch, "claim"),  # the claim's transaction is open
+    "claiming": partial(after, claims, "claim"),  # the claim's transaction is open
     "claimed": partial(before, Loader, "load"),
     "computed": partial(before, flush, "flush"),
     "writing": partial(after, flush, "_write"),  # the flush's transaction is open
@@ -107,6 +115,11 @@ POINTS: dict[str, Callable[[], None]] = {
     "atomic": partial(before, attempts, "_read_back"),  # the activity's transaction is committed
     "reported": partial(before, messaging, "hint"),
     "released": after_release,
+    "pausing": partial(before, holds, "settle"),
+    "settling": partial(after, holds, "settle"),  # the transaction that gives the run back as paused is open
+    "rested": partial(before, Pausing, "_paused"),  # it is committed
+    "dropping": partial(before, Holdings, "drop"),  # the run has ended, or is not this worker's any more
+    "hanging": partial(hang, Engine, "step"),  # its other threads go on
     "stopped": partial(stop_once, flush, "_write"),
     "never": lambda: None,
 }

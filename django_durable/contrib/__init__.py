@@ -1,0 +1,1 @@
+"""Optional parts: nothing else of the library needs them."""
