@@ -265,7 +265,7 @@ class UnsupportedInWorkflow(DurableError):
 
 
 class ForeignTransaction(DurableError):
-    """A start or a message inside a transaction on another database: it would not be a part of that transaction."""
+    """A verb inside a transaction on another database: what it does would not be a part of that transaction."""
 
 
 class ForeignWrite(DurableError):

@@ -54,21 +54,25 @@ def cancel_workflows(queryset: Runs, reason: str = "") -> BulkResult:
 
 def terminate_workflows(queryset: Runs, reason: str = "") -> BulkResult:
     """End each run of the queryset that is open, at once. Those that have ended, or are busy for long, are skipped."""
+    surroundings.check("terminate_workflows()")
     return _one_by_one(queryset, lambda run: ending.terminate_workflow(run.workflow_id, reason, run_id=run.run_id))
 
 
 def pause_workflows(queryset: Runs, reason: str = "") -> BulkResult:
     """Let each run of the queryset that is open rest. Those that have ended, or are busy for long, are skipped."""
+    surroundings.check("pause_workflows()")
     return _one_by_one(queryset, lambda run: pausing.pause_workflow(run.workflow_id, reason, run_id=run.run_id))
 
 
 def resume_workflows(queryset: Runs) -> BulkResult:
     """Let each paused run of the queryset go on. The others are skipped."""
+    surroundings.check("resume_workflows()")
     return _one_by_one(queryset, lambda run: pausing.resume_workflow(run.workflow_id, run_id=run.run_id))
 
 
 def retry_failed(queryset: Runs, reason: str = "") -> BulkResult:
     """Let each workflow of the queryset whose last run has failed or timed out go on; the others are skipped."""
+    surroundings.check("retry_failed()")
     result = BulkResult()
     for batch in batches(ids_of(queryset)):
         failed = runs.rows().filter(pk__in=batch, status__in=sorted(resetting.RETRIED)).order_by("created_at")

@@ -54,8 +54,10 @@ def cancel_unbegun(chain_ids: Collection[UUID], reason: str) -> Collection[UUID]
 def terminate_workflow(workflow_id: str, reason: str = "", *, run_id: UUID | None = None) -> bool:
     """End the open run at once; none of its code runs any more. False: it had ended already.
 
-    Raises ``WorkflowNotFound``, and ``DurableError`` if other transactions keep its row locked for ten seconds.
+    Raises ``WorkflowNotFound``, ``ForeignTransaction`` inside a transaction on another database, and ``DurableError``
+    if other transactions keep its row locked for ten seconds.
     """
+    surroundings.check("terminate_workflow()")
     deadline = time.monotonic() + TERMINATE_PATIENCE
     while True:
         chain_id = runs.open_chain(workflow_id, run_id=run_id)

@@ -12,7 +12,18 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from django_durable.client import ending, finding, messaging, pausing, querying, reading, resetting, updating, waiting
+from django_durable.client import (
+    ending,
+    finding,
+    messaging,
+    pausing,
+    querying,
+    reading,
+    resetting,
+    surroundings,
+    updating,
+    waiting,
+)
 from django_durable.definitions import update as updates
 from django_durable.definitions.registry import registry
 from django_durable.definitions.signal import SignalDefinition, SignalMessage, as_message
@@ -196,6 +207,7 @@ class WorkflowHandle(Generic[R]):
     ahistory = sync_to_async(history)
 
     def _run(self) -> WorkflowRun:
+        surroundings.check_code("A look at a workflow")
         run = runs.latest_of_chain(self.run_id)
         if run is None:
             raise _not_found(self.workflow_id, self.run_id)
@@ -224,6 +236,7 @@ class _Look:
     __slots__ = ("run_id", "seen", "workflow_id")
 
     def __init__(self, workflow_id: str, run_id: UUID) -> None:
+        surroundings.check_code("result()")
         self.workflow_id = workflow_id
         self.run_id = run_id
         self.seen: runs.ChainState | None = None
@@ -258,6 +271,7 @@ def _not_found(workflow_id: str, run_id: UUID) -> WorkflowNotFound:
 
 def get_workflow(workflow_id: str) -> WorkflowHandle[Any]:
     """A handle of the latest run of ``workflow_id``. Raises ``WorkflowNotFound``."""
+    surroundings.check_code("get_workflow()")
     run = finding.latest(workflow_id)
     return WorkflowHandle(workflow_id, run.pk)
 

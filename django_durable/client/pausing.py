@@ -8,7 +8,7 @@ from functools import partial
 from uuid import UUID
 
 from django_durable import transports
-from django_durable.client import finding, messaging
+from django_durable.client import finding, messaging, surroundings
 from django_durable.definitions import options as checks
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.exceptions import DurableError
@@ -25,14 +25,17 @@ def pause_workflow(workflow_id: str, reason: str = "", *, run_id: UUID | None = 
     """Let the open run rest: nothing is applied to it until it is resumed, and messages are kept for it.
 
     Activities that run end, and their results wait; time limits of the run go on. False: it had ended already.
-    Raises ``WorkflowNotFound``, and ``DurableError`` if other transactions keep its row locked for ten seconds.
+    Raises ``WorkflowNotFound``, ``ForeignTransaction`` inside a transaction on another database, and ``DurableError``
+    if other transactions keep its row locked for ten seconds.
     """
+    surroundings.check("pause_workflow()")
     held = _hold(workflow_id, run_id, partial(holds.pause, reason=reason), "paused")
     return held is not None
 
 
 def resume_workflow(workflow_id: str, *, run_id: UUID | None = None) -> bool:
     """Let a paused run go on. False: it was not paused, or has ended. Raises what ``pause_workflow`` raises."""
+    surroundings.check("resume_workflow()")
     return _hold(workflow_id, run_id, holds.resume, "resumed") is Held.DONE
 
 
@@ -64,6 +67,7 @@ def pause_definition(workflow: Workflow, reason: str = "") -> bool:
     Workers see it within about a second, and give back the runs that they have when these next wait for something.
     Starts and messages go on, and wait. Activities that are scheduled are carried out.
     """
+    surroundings.check("pause_definition()")
     name = _name_of(workflow)
     with database.writing():
         return paused_workflows.add(name, reason)
@@ -71,6 +75,7 @@ def pause_definition(workflow: Workflow, reason: str = "") -> bool:
 
 def resume_definition(workflow: Workflow) -> bool:
     """Let workers take runs of a workflow again. False: it was not paused."""
+    surroundings.check("resume_definition()")
     name = _name_of(workflow)
     with database.writing():
         resumed = paused_workflows.remove(name)

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from django_durable.client import finding
+from django_durable.client import finding, surroundings
 from django_durable.exceptions import PayloadUnreadable
 from django_durable.history import blocking, lingering, progress
 from django_durable.history.events import Recorded
@@ -87,6 +87,7 @@ def get_workflow_status(workflow_id: str) -> WorkflowStatus:
 
     With ``DURABLE["STATUS_CACHE"]`` it may be a few seconds old.
     """
+    surroundings.check_code("get_workflow_status()")
     known = status_cache.recall(workflow_id)
     if known is not None:
         return status_from(known)

@@ -13,7 +13,7 @@ import msgspec
 from django.db import IntegrityError
 
 from django_durable import transports
-from django_durable.client import ending, messaging, revival
+from django_durable.client import ending, messaging, revival, surroundings
 from django_durable.definitions.registry import registry
 from django_durable.definitions.workflow import key_of
 from django_durable.engine import cuts
@@ -55,6 +55,7 @@ def reset_run(run_id: UUID, to_event: int, *, reapply_signals: bool = True, reas
     subject has an open run, and ``DurableError`` if there is no such event, or others keep the row locked for ten
     seconds.
     """
+    surroundings.check("reset()")
 
     def plan(recorded: Sequence[Recorded]) -> Cut:
         before = cuts.place_of(recorded, to_event)
@@ -70,6 +71,7 @@ def retry_run(run_id: UUID, reason: str = "") -> UUID:
     step is done again. A run that timed out gets its time once more. Raises ``WorkflowNotFound``, ``DurableError``
     for a run that has not failed, ``WorkflowAlreadyStarted`` if its workflow id or its subject has an open run.
     """
+    surroundings.check("retry_failed()")
     latest = runs.latest_of_chain(run_id)
     if latest is None:
         raise WorkflowNotFound(f"There is no run {run_id}.")

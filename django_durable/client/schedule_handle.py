@@ -11,7 +11,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from django_durable.client import schedule_rows
+from django_durable.client import schedule_rows, surroundings
 from django_durable.definitions.schedule import Overlap, Schedule
 from django_durable.exceptions import DefinitionError
 from django_durable.models import Schedule as Row
@@ -60,6 +60,7 @@ class ScheduleHandle:
 
     def trigger(self, overlap: Overlap = "allow_all") -> None:
         """Start a run now, beside those that the schedule says; ``overlap`` decides while another is open."""
+        surroundings.check("trigger() of a schedule")
         with database.writing():
             row = schedule_rows.locked(self.name)
             self._want(row, [schedules.Tick(clock.read(), overlap)])
@@ -69,6 +70,7 @@ class ScheduleHandle:
 
         One after the other unless ``overlap`` says otherwise. Returns how many ticks that are; at most 10,000.
         """
+        surroundings.check("backfill() of a schedule")
         for moment in (start, end):
             if moment.tzinfo is None:
                 raise ValueError(f"A backfill needs datetimes with a time zone, not {moment!r}.")
@@ -86,6 +88,7 @@ class ScheduleHandle:
 
     def pause(self, note: str = "") -> None:
         """Start nothing more until ``resume``; ticks in between are not made up for. ``note`` is for people."""
+        surroundings.check("pause() of a schedule")
         with database.writing():
             row = schedule_rows.locked(self.name)
             row.paused, row.note, row.next_at = True, note, None
@@ -93,6 +96,7 @@ class ScheduleHandle:
 
     def resume(self, note: str = "") -> None:
         """Go on with the next tick from now."""
+        surroundings.check("resume() of a schedule")
         with database.writing():
             row = schedule_rows.locked(self.name)
             row.paused, row.note = False, note
@@ -105,6 +109,7 @@ class ScheduleHandle:
 
         Raises ``DefinitionError`` for what could not work.
         """
+        surroundings.check("update() of a schedule")
         with database.writing():
             row = schedule_rows.locked(self.name)
             before = schedules.spec_of(row)
@@ -125,6 +130,7 @@ class ScheduleHandle:
 
     def delete(self) -> None:
         """Forget the schedule. Runs that it has started go on."""
+        surroundings.check("delete() of a schedule")
         with database.writing():
             if not schedules.rows().filter(pk=self.name).delete()[0]:
                 schedule_rows.unknown(self.name)

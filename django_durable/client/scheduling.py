@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import IntegrityError
 
-from django_durable.client import handle, schedule_rows, starting
+from django_durable.client import handle, schedule_rows, starting, surroundings
 from django_durable.client.schedule_handle import ScheduleHandle
 from django_durable.definitions.registry import registry
 from django_durable.definitions.schedule import DeclaredSchedule, Schedule
@@ -28,8 +28,9 @@ def create_schedule(
     """Start ``definition`` with these arguments whenever ``schedule`` says so, in the caller's transaction.
 
     Raises ``ScheduleAlreadyExists``, ``DefinitionError`` for a wrong name or option, ``TypeError`` or
-    ``PayloadError`` for arguments that do not fit.
+    ``PayloadError`` for arguments that do not fit, ``ForeignTransaction`` inside a transaction on another database.
     """
+    surroundings.check("create_schedule()")
     row = schedule_rows.new_row(name, schedule, definition, args, kwargs or {})
     try:
         with database.writing():

@@ -17,11 +17,7 @@ def check(verb: str) -> None:
 
     Raises ``UnsupportedInWorkflow`` in the code of a workflow.
     """
-    if loop.is_running_here():
-        raise UnsupportedInWorkflow(
-            f"{verb} was called by the code of a workflow, and each replay would do so again. Use ctx.start_child(...) "
-            f"to start another workflow, ctx.get_workflow(workflow_id) to signal or cancel one, or an activity."
-        )
+    check_code(verb)
     others = database.foreign_transactions()
     if not others or database.in_transaction():
         return
@@ -30,11 +26,20 @@ def check(verb: str) -> None:
         return
     ours = database.alias()
     message = (
-        f"{verb} was called inside a transaction on {others[0]!r}, but workflows are on {ours!r}: a worker may begin "
-        f"before that transaction has committed, or although it is rolled back. Call it once that has committed, "
+        f"{verb} was called inside a transaction on {others[0]!r}, but workflows are on {ours!r}: a worker may act "
+        f"on it before that transaction has committed, or although it is rolled back. Call it once that has committed, "
         f"transaction.on_commit(..., using={others[0]!r}), or, if nothing depends on that, set "
         f"DURABLE['OTHER_TRANSACTIONS'] to 'warn' or 'allow'."
     )
     if policy == "refuse":
         raise ForeignTransaction(message)
     logger.warning(message)
+
+
+def check_code(verb: str) -> None:
+    """Refuse what the code of a workflow may not do. Raises ``UnsupportedInWorkflow``."""
+    if loop.is_running_here():
+        raise UnsupportedInWorkflow(
+            f"{verb} was called by the code of a workflow, and each replay would do so again. Use ctx.start_child(...) "
+            f"to start another workflow, ctx.get_workflow(workflow_id) to signal or cancel one, or an activity."
+        )

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from asgiref.sync import sync_to_async
 
-from django_durable.client import finding, messaging, waiting
+from django_durable.client import finding, messaging, surroundings, waiting
 from django_durable.definitions.update import UpdateMessage, UpdateOptions
 from django_durable.exceptions import UpdateFailed, UpdateRejected, WorkflowClosed
 from django_durable.history import failures, messages
@@ -66,6 +66,7 @@ async def areply(sent: Sent, options: UpdateOptions) -> Any:
 
 def send(workflow_id: str, message: UpdateMessage, options: UpdateOptions, *, run_id: UUID | None = None) -> Sent:
     """Store an update in a transaction of its own, unless one of that id was sent before."""
+    surroundings.check("update()")
     waiting.refuse_in_transaction("update()", workflow_id)
     update_id = options.update_id or new_id()
     for _ in range(messaging.RESOLVE_TRIES):

@@ -9,10 +9,11 @@ from django.core.management import call_command
 from django.db import connections, router, transaction
 from django.test import override_settings
 
-from django_durable import WorkflowNotFound, durable
+from django_durable import Schedule, WorkflowNotFound, client, durable
 from django_durable.checks.aliases import check_router, check_tenants
 from django_durable.exceptions import ForeignTransaction
 from django_durable.models import InboxMessage, WorkflowRun
+from django_durable.models import Schedule as ScheduleRow
 from django_durable.store import database
 from example_project.shop.models import Order
 from tests.flows import workflows
@@ -71,6 +72,16 @@ CALLS = {
     "signal with start": lambda: durable.signal_with_start(
         workflows.approved("x"), workflows.approval.using(workflow_id="there")
     ),
+    "update": lambda: durable.get_workflow("there").update("anything"),
+    "terminate": lambda: durable.terminate_workflow("there"),
+    "terminates": lambda: durable.terminate_workflows(WorkflowRun.objects.all()),
+    "pause": lambda: durable.pause_workflow("there"),
+    "pauses": lambda: durable.pause_workflows(WorkflowRun.objects.all()),
+    "resume": lambda: durable.resume_workflow("there"),
+    "pause of all": lambda: durable.pause_definition(workflows.approval),
+    "reset": lambda: durable.get_workflow("there").reset(to_event=1),
+    "retry": lambda: durable.get_workflow("there").retry_failed(),
+    "schedule": lambda: durable.create_schedule("daily", Schedule(cron="0 4 * * *"), workflows.approval),
 }
 
 
@@ -79,8 +90,10 @@ def test_what_would_not_be_part_of_the_callers_transaction_is_refused(other, cal
     durable.start_workflow(workflows.approval.using(workflow_id="there"))
     with transaction.atomic(using=other), pytest.raises(ForeignTransaction, match=r"on 'other'.*on_commit"):
         CALLS[call]()
-    assert WorkflowRun.objects.open().count() == WorkflowRun.objects.count() == 1
+    assert [run.status for run in WorkflowRun.objects.all()] == ["running"]
     assert not InboxMessage.objects.exists()
+    assert not ScheduleRow.objects.exists()
+    assert client.paused_definitions() == {}
 
 
 def test_the_setting_allows_it_or_warns(other, configure, caplog):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.test import TestCase
 
-from django_durable import Context, UnsupportedInWorkflow, durable
+from django_durable import Context, Schedule, UnsupportedInWorkflow, durable
 from django_durable.client import WorkflowHandle
 from django_durable.definitions.workflow import WorkflowCall
 from django_durable.models import WorkflowRun
@@ -47,6 +48,12 @@ VERBS: list[Callable[[], Any]] = [
     lambda: durable.start_workflows([workflows.echo.call(1)]),
     lambda: durable.signal_workflow("a", "word"),
     lambda: durable.cancel_workflow("a"),
+    lambda: durable.terminate_workflow("a"),
+    lambda: durable.get_workflow("a"),
+    lambda: durable.get_workflow_status("a"),
+    lambda: WorkflowHandle[int]("a", UUID(int=1)).result(),
+    lambda: WorkflowHandle[int]("a", UUID(int=1)).status(),
+    lambda: durable.create_schedule("daily", Schedule(cron="0 4 * * *"), workflows.until_told),
 ]
 
 
