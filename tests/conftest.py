@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from tests import steady_settings
+
+steady_settings.install()
+
 VENDORS = {"postgres": "postgresql", "mariadb": "mysql", "sqlite": "sqlite"}
 """What a mark asks for, and what Django calls it."""
 

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.conf import settings as django_settings
-from django.core.signals import setting_changed
 from django.db import connections
 
 from django_durable.worker.worker import Worker
@@ -28,14 +26,12 @@ MakeWorker = Callable[..., Worker]
 
 @pytest.fixture(autouse=True)
 def configure(settings: Any) -> Callable[..., None]:
-    """Change ``DURABLE`` settings: ``configure(LEASE_SECONDS=1)``, also while workers run."""
+    """Change ``DURABLE`` settings: ``configure(LEASE_SECONDS=1)``."""
 
     def change(**values: Any) -> None:
-        # Not by the fixture: an override takes all settings away for a moment, and a worker's threads read them.
-        value = django_settings.DURABLE = {**django_settings.DURABLE, **values}
-        setting_changed.send(sender=type(django_settings), setting="DURABLE", value=value, enter=True)
+        settings.DURABLE = {**settings.DURABLE, **values}
 
-    settings.DURABLE = dict(DURABLE)  # an override, which is undone at the test's end with all that was changed
+    settings.DURABLE = dict(DURABLE)
     return change
 
 
