@@ -25,14 +25,9 @@ from django_durable.client.queueing import QueueStatus, get_queue, pause_queue, 
 from django_durable.client.reading import HistoryEntry, WorkflowStatus, get_workflow_status
 from django_durable.client.schedule_handle import ScheduleHandle, ScheduleStatus
 from django_durable.client.scheduling import create_schedule, get_schedule
-from django_durable.client.starting import (
-    aupdate_with_start,
-    signal_with_start,
-    start_workflow,
-    start_workflows,
-    update_with_start,
-)
+from django_durable.client.starting import start_workflow, start_workflows
 from django_durable.client.updating import aupdate_workflow, update_workflow
+from django_durable.client.with_start import aupdate_with_start, signal_with_start, update_with_start
 from django_durable.engine.stack import StackEntry
 
 __all__ = [

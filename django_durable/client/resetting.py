@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,6 +23,7 @@ from django_durable.history.events import Recorded
 from django_durable.history.failures import Failure
 from django_durable.history.status import Status
 from django_durable.models import WorkflowRun
+from django_durable.release import PYTHON
 from django_durable.store import (
     children,
     database,
@@ -39,7 +39,6 @@ from django_durable.store import (
 PATIENCE = 10.0  # seconds to wait for others that keep the workflow's row locked
 STEP = 0.02
 RETRIED = frozenset({Status.FAILED, Status.TIMED_OUT})
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 Planner = Callable[[Sequence[Recorded]], Cut]
 """Where to cut a history, and what goes along."""

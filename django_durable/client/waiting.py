@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import OperationalError
 
 from django_durable.exceptions import WouldWaitForever
-from django_durable.store import database
+from django_durable.store import database, outages
 
 FIRST_PAUSE = 0.002  # seconds between the first two looks at a run that somebody waits for
 PAUSE_SHARE = 0.1  # of the time waited so far: what a wait takes longer than the run does
@@ -78,7 +78,7 @@ def _sees(has_come: Callable[[], bool]) -> bool:
     try:
         return has_come()
     except OperationalError as error:
-        if database.is_conflict(error) and not database.in_transaction():
+        if outages.is_conflict(error) and not database.in_transaction():
             return False
         raise
 

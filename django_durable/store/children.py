@@ -14,7 +14,7 @@ from django_durable.history.failures import Failure
 from django_durable.history.status import CLOSED, Status
 from django_durable.models import Dispatch, WorkflowRun
 from django_durable.payloads import payload
-from django_durable.store import database, dispatch, inbox
+from django_durable.store import database, dispatch, inbox, locks
 
 BATCH = 500
 TOLD = "told"  # parent_close of a child whose policy has been carried out
@@ -92,7 +92,7 @@ def tell_orphans(chain_ids: Collection[UUID] | None = None) -> Told:
     once. Children whose row is locked are left for the next time.
     """
     with database.sweeping():
-        rows = database.to_change(_orphans(chain_ids))
+        rows = locks.to_change(_orphans(chain_ids))
         found = list(rows.values_list("pk", "chain_id", "parent_close")[:BATCH])
         had = dispatch.shared({chain for _, chain, _ in found}) if found else {}
         told = [one for one in found if one[1] in had]

@@ -12,7 +12,7 @@ from django.db.models.functions import Coalesce
 
 from django_durable.models import Dispatch, WorkflowRun
 from django_durable.querysets import DispatchQuerySet
-from django_durable.store import clock, database, dispatch, levels
+from django_durable.store import clock, database, dispatch, levels, locks
 
 SUSPECT_AFTER = 2  # recoveries without progress after which a run is claimed alone
 PARK_AFTER = 5  # recoveries without progress after which a run is parked
@@ -78,7 +78,7 @@ def claim(
         claimed = _claim_at_once(worker, level, definitions, limit, choice)
     else:
         found = due(level.queue, level.priority).filter(choice.condition, definition__in=definitions)
-        found = database.to_change(found)  # which SQLite, with its one writer, has no need of
+        found = locks.to_change(found)  # which SQLite, with its one writer, has no need of
         claimed = _claim_each(worker, found, limit, admits=choice.admits)
     return [_claimed(row) for row in claimed]
 

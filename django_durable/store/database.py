@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 import threading
-import time
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
-from django.db.models import Model, QuerySet
+from django.db.models import Model
 
 from django_durable import conf
 from django_durable.store import mariadb
@@ -22,7 +21,6 @@ from django_durable.store import mariadb
 LOCK_TIMEOUT = 0.2  # seconds; how long a statement of the engine waits for a lock that somebody else holds
 
 _sqlite_writer = threading.RLock()
-_losses = 0
 _ours: weakref.WeakSet[BaseDatabaseWrapper] = weakref.WeakSet()  # connections that no code of the project uses
 
 
@@ -192,62 +190,6 @@ def on_commit(function: Callable[[], object]) -> None:
     transaction.on_commit(call, using=alias(), robust=True)
 
 
-def key_share(rows: QuerySet[Any], *, skip_locked: bool = False) -> list[tuple[Any, ...]]:
-    """Read ``rows`` (a ``values_list`` queryset) under the weakest row lock there is.
-
-    On PostgreSQL only an end conflicts with it, on MariaDB every change of the row; SQLite needs none, because its
-    transactions write one at a time.
-    """
-    sql, params = rows.query.sql_with_params()
-    return select(f"{sql} {share_lock(skip_locked=skip_locked)}", params)
-
-
-def share_lock(*, skip_locked: bool = False) -> str:
-    """The clause of handwritten SQL that takes the weakest row lock there is."""
-    vendor = connection().vendor
-    clause = {"postgresql": "FOR KEY SHARE", "mysql": "LOCK IN SHARE MODE"}.get(vendor, "")
-    return f"{clause} SKIP LOCKED" if clause and skip_locked else clause
-
-
-def settled_lock() -> str:
-    """The clause of handwritten SQL that reads no row before the transaction that has written it has ended.
-
-    MariaDB cannot be asked what became of a transaction; but whoever reads like this waits for one that has lost its
-    connection, or is refused with a conflict. Elsewhere the transaction has been asked for.
-    """
-    return "LOCK IN SHARE MODE" if is_mariadb() else ""
-
-
-def change_lock(*, against_senders: bool = True) -> str:
-    """The clause of handwritten SQL that locks rows to change them, without waiting for anybody.
-
-    ``against_senders`` False: beside who has locked them by ``key_share``, where the database can tell the two.
-    """
-    if is_mariadb():
-        return "FOR UPDATE SKIP LOCKED"
-    if is_postgres():
-        return "FOR UPDATE SKIP LOCKED" if against_senders else "FOR NO KEY UPDATE SKIP LOCKED"
-    return ""
-
-
-_Rows = TypeVar("_Rows", bound=QuerySet[Any])
-
-
-def to_change(rows: _Rows, *, skip_locked: bool = True) -> _Rows:
-    """Lock ``rows`` for a change, beside who has locked them by ``key_share`` where the database can tell the two."""
-    return rows.select_for_update(skip_locked=skip_locked, no_key=is_postgres())
-
-
-def exactly(rows: _Rows) -> _Rows:
-    """The same rows by their keys, for a change of them: MariaDB locks whatever it reads on its way to others."""
-    if not is_mariadb():
-        return rows
-    # A new queryset: the conditions might choose the way otherwise.
-    keys: list[Any] = list(rows.values_list("pk", flat=True))
-    found: _Rows = rows.model._default_manager.using(alias()).filter(pk__in=keys)
-    return found
-
-
 def delete(model: type[Model], keys: Collection[Any]) -> None:
     """Delete rows by their keys, without a look at any others."""
     if not keys:
@@ -256,11 +198,6 @@ def delete(model: type[Model], keys: Collection[Any]) -> None:
         mariadb.delete(connection(), model, list(keys))
     else:
         model._default_manager.using(alias()).filter(pk__in=keys)._raw_delete(alias())
-
-
-def has_row_locks() -> bool:
-    """Whether transactions lock single rows. SQLite's lock the whole database."""
-    return bool(connection().features.has_select_for_update)
 
 
 def unless_there(insert: str) -> str:
@@ -327,88 +264,8 @@ def forget_queries() -> None:
     connection().queries_log.clear()
 
 
-def is_outage(error: BaseException) -> bool:
-    """Whether ``error`` says something about the database's state, not about the run that met it."""
-    if not isinstance(error, DatabaseError | InterfaceError):
-        return False
-    state = sqlstate(error)
-    if is_mariadb():
-        return not mariadb.is_property(error)
-    if state is None:
-        return isinstance(error, OperationalError | InterfaceError)
-    return state[:2] not in {"22", "23", "54"}
-
-
-def is_conflict(error: BaseException) -> bool:
-    """Whether the same work may simply be tried again: a lock not had, a deadlock, a serialisation failure."""
-    if sqlstate(error) in {"55P03", "40001", "40P01"}:
-        return True
-    if is_mariadb():
-        return mariadb.is_conflict(error)
-    return isinstance(error, OperationalError) and "locked" in str(error)
-
-
-def sqlstate(error: BaseException) -> str | None:
-    """The five-character code of a database error, where the driver gives one."""
-    state = getattr(error.__cause__, "sqlstate", None)
-    return state if isinstance(state, str) else None
-
-
 def release() -> None:
     """Give this thread's connection back before a wait; the next use opens one, or takes one from the pool."""
     own = connection()
     if not own.in_atomic_block:
         own.close()
-
-
-def is_usable() -> bool:
-    """Whether this thread's connection still answers; a broken one is closed, so that the next use opens anew."""
-    own = connection()
-    try:
-        with own.cursor() as executing:
-            executing.execute("SELECT 1")
-    except (DatabaseError, InterfaceError):
-        discard()
-        return False
-    return True
-
-
-def losses() -> int:
-    """Grows whenever a connection of this process has turned out broken: others may be, without knowing it yet."""
-    return _losses
-
-
-def count_loss() -> None:
-    global _losses
-    _losses += 1
-
-
-def discard() -> None:
-    """Drop this thread's connection whatever state it is in. A test's transaction, which would be lost, is kept."""
-    own = connection()
-    if in_tests_transaction():
-        return
-    count_loss()
-    try:
-        own.close()
-    except (DatabaseError, InterfaceError):
-        pass
-    finally:
-        own.connection = None
-        own.in_atomic_block = False
-        own.savepoint_ids = []
-        own.atomic_blocks = []
-        own.needs_rollback = False
-        own.closed_in_transaction = False
-        own.run_on_commit = []
-
-
-def wait_until_usable(stopped: Callable[[], bool], *, longest: float = 2.0) -> bool:
-    """Reconnect with growing pauses until the database answers. False: ``stopped()`` came first."""
-    pause = 0.05
-    while not stopped():
-        if is_usable():
-            return True
-        time.sleep(pause)
-        pause = min(pause * 2, longest)
-    return False

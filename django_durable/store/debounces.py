@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from django_durable.history import events
 from django_durable.models import DebouncedStart, Dispatch, HistoryEvent
 from django_durable.payloads import payload
-from django_durable.store import clock, database, dispatch, history, runs, starts
+from django_durable.store import clock, database, dispatch, history, locks, runs, starts
 
 
 class Waiting(NamedTuple):
@@ -54,7 +54,7 @@ def push_back(place: DebouncedStart, new: starts.NewRun, *, wait: timedelta) -> 
     if place.run_id is None:
         return None
     waiting = dispatch.rows().filter(pk=place.run_id, run_id=place.run_id, hold=dispatch.DELAYED, epoch=0)
-    chain = database.to_change(waiting, skip_locked=False).first()
+    chain = locks.to_change(waiting, skip_locked=False).first()
     if chain is None:
         return None
     begins = _begins(clock.read(), wait, place.latest_at)

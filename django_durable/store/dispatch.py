@@ -12,7 +12,7 @@ from django.db.models import Case, F, Q, When
 
 from django_durable.models import Dispatch
 from django_durable.querysets import DispatchQuerySet
-from django_durable.store import clock, database, gates
+from django_durable.store import clock, database, gates, locks
 
 DELAYED = "delayed"  # hold of a run that has not begun: messages do not wake it
 BLOCKED = "blocked"  # hold of a run that waits for other code
@@ -65,7 +65,7 @@ def locked_for_end(
     places, params = database.keys(chain_ids)
     found = database.select(
         f"SELECT chain_id, run_id, owner, epoch FROM {Dispatch._meta.db_table} "
-        f"WHERE chain_id IN ({places}) ORDER BY chain_id " + database.change_lock(against_senders=against_senders),
+        f"WHERE chain_id IN ({places}) ORDER BY chain_id " + locks.change_lock(against_senders=against_senders),
         params,
     )
     return {database.as_uuid(chain): (database.as_uuid(run), owner, epoch) for chain, run, owner, epoch in found}
@@ -79,7 +79,7 @@ def shared(chain_ids: Collection[UUID]) -> dict[UUID, tuple[int | None, int]]:
     if gates.are_used():
         held = gates.held_open(chain_ids, skip_locked=True)
         return {chain: (owner, epoch) for chain, owner, epoch in wanted if chain in held}
-    found = database.key_share(wanted, skip_locked=True)
+    found = locks.key_share(wanted, skip_locked=True)
     return {database.as_uuid(chain): (owner, epoch) for chain, owner, epoch in found}
 
 
@@ -91,7 +91,7 @@ def reach(chain_id: UUID, *, impatient: bool) -> bool:
     wanted = rows().filter(pk=chain_id) if impatient else rows().filter(pk=chain_id, closing=False)
     if gates.are_used():
         return wanted.exists() and bool(gates.held_open([chain_id]))
-    return bool(database.key_share(wanted.values_list("pk")))
+    return bool(locks.key_share(wanted.values_list("pk")))
 
 
 def release(worker: int, releases: Sequence[Release]) -> set[UUID]:
@@ -286,4 +286,4 @@ def offer_blocked(definition: str, known: Collection[str]) -> int:
 
 def _unlocked(wanted: Any) -> list[Any]:
     """One batch of these rows, locked; those that somebody else has locked are left for the next sweep."""
-    return list(database.to_change(wanted)[:SWEPT])
+    return list(locks.to_change(wanted)[:SWEPT])

@@ -23,6 +23,7 @@ from django_durable.store import (
     history,
     inbox,
     leases,
+    outages,
     outcomes,
     runs,
     sends,
@@ -286,7 +287,7 @@ def was_committed(transaction: str, writes: Sequence[RunWrite]) -> bool:
         with database.limiting():
             return _stands(writes)
     except DatabaseError as error:
-        if database.is_conflict(error):
+        if outages.is_conflict(error):
             raise StillInProgress from error
         raise
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from django_durable.models import Gate
-from django_durable.store import database
+from django_durable.store import database, locks
 
 
 def are_used() -> bool:
@@ -39,13 +39,13 @@ def take_down(chain_ids: Collection[UUID]) -> None:
 def held_open(chain_ids: Collection[UUID], *, skip_locked: bool = False) -> set[UUID]:
     """Keep these chains from ending until this transaction ends; those that have not ended before."""
     places, params = database.keys(chain_ids)
-    return _locked(places, params, database.share_lock(skip_locked=skip_locked))
+    return _locked(places, params, locks.share_lock(skip_locked=skip_locked))
 
 
 def shut(chain_ids: Collection[UUID]) -> set[UUID]:
     """Keep senders out of these chains until this transaction ends; those that nobody holds open."""
     places, params = database.keys(chain_ids)
-    return _locked(places, params, database.change_lock())
+    return _locked(places, params, locks.change_lock())
 
 
 def _locked(places: str, params: list[object], clause: str) -> set[UUID]:

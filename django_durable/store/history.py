@@ -15,7 +15,7 @@ from django.db.models.functions import Left, Length
 from django_durable.history import codec
 from django_durable.history.events import Event, Recorded
 from django_durable.models import HistoryEvent
-from django_durable.store import clock, database
+from django_durable.store import clock, database, locks
 
 _TABLE = HistoryEvent._meta.db_table
 _COLUMNS = "run_id, sequence, type, schema, time, data"
@@ -203,7 +203,7 @@ def holds(row: Row) -> bool:
     Waits, where that can be, for a transaction that is putting it there.
     """
     found = database.select(
-        f"SELECT type, data FROM {_TABLE} WHERE run_id = %s AND sequence = %s {database.settled_lock()}",
+        f"SELECT type, data FROM {_TABLE} WHERE run_id = %s AND sequence = %s {locks.settled_lock()}",
         [database.key_of(row.run_id), row.sequence],
     )
     return [*found] == [(row.type, row.data)]

@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db.models import Case, F, When
 
 from django_durable.history import events, messages
-from django_durable.store import claims, clock, database, dispatch, history, inbox, runs
+from django_durable.store import claims, clock, dispatch, history, inbox, locks, runs
 
 
 class Held(Enum):
@@ -109,7 +109,7 @@ def settle(worker: int, claimed: claims.Claimed) -> Fate:
 
 def _locked(chain_id: UUID) -> _Row | None:
     """The chain's row, locked against claims and ends, not against senders. Nobody waits here."""
-    found = database.to_change(dispatch.rows().filter(pk=chain_id))
+    found = locks.to_change(dispatch.rows().filter(pk=chain_id))
     row = found.values_list("run_id", "owner", "epoch", "hold").first()
     return _Row(*row) if row else None
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django_durable.history import messages
 from django_durable.models import Dispatch, InboxMessage
-from django_durable.store import clock, database, dispatch, portions
+from django_durable.store import clock, database, dispatch, locks, portions
 
 CLOSING_STEP = 0.02  # seconds between two looks at a chain that is about to end
 CLOSING_PATIENCE = 2.0  # seconds after which a message is sent to such a chain anyway
@@ -59,7 +59,7 @@ def reach(chain_id: UUID) -> bool:
     nothing else, and nothing is updated: callers keep their transactions open for whole requests.
     """
     # On SQLite the caller's transaction keeps every end out, so that waiting for one would be in vain.
-    patience = time.monotonic() + (CLOSING_PATIENCE if database.has_row_locks() else 0.0)
+    patience = time.monotonic() + (CLOSING_PATIENCE if locks.has_row_locks() else 0.0)
     while True:
         if dispatch.reach(chain_id, impatient=time.monotonic() >= patience):
             break

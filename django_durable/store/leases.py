@@ -15,7 +15,7 @@ from django.db import DatabaseError, InterfaceError
 
 from django_durable import conf
 from django_durable.models import ActivityTask, Dispatch, Worker, WorkerFence
-from django_durable.store import clock, database, fences, tasks
+from django_durable.store import clock, database, fences, locks, outages, tasks
 
 
 class WorkerFenced(Exception):
@@ -31,7 +31,7 @@ class Fence(NamedTuple):
 
 def has_no_table() -> bool:
     """Whether the database answers, and the tables have not been made yet."""
-    database.discard()
+    outages.discard()
     try:
         return Worker._meta.db_table not in database.connection().introspection.table_names()
     except (DatabaseError, InterfaceError):
@@ -148,7 +148,7 @@ def prove_alive(worker: int, *, flushed: bool = True) -> Fence:
         elif fences.are_used():
             cursor.execute(
                 f"SELECT '', {now} FROM {WorkerFence._meta.db_table} WHERE worker = %s AND NOT dead "
-                + database.share_lock(),
+                + locks.share_lock(),
                 [*params, worker],
             )
         else:

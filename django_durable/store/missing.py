@@ -14,7 +14,7 @@ from django.db.models import Case, F, Q, When
 
 from django_durable.history import blocking
 from django_durable.querysets import DispatchQuerySet
-from django_durable.store import claims, clock, database, dispatch, levels, runs
+from django_durable.store import claims, clock, database, dispatch, levels, locks, runs
 
 BATCH = 5_000
 LONG_PAUSE = timedelta(hours=1)  # a worker that has the code takes them at once
@@ -71,7 +71,7 @@ def _merged(untaken: Collection[Untaken]) -> list[Untaken]:
 
 def _push_level(due: DispatchQuerySet, paused: Collection[str]) -> list[Untaken]:
     with database.sweeping():
-        locked = database.to_change(due)
+        locked = locks.to_change(due)
         found = [_Row(*row) for row in locked.values_list(*_NAMES)[:BATCH]]
         missing = [row for row in found if row.definition.partition("\t")[0] not in paused]
         news = [row for row in missing if row.is_news]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django_durable.models import ActivityOutcome, ActivityTask, Dispatch
-from django_durable.store import database
+from django_durable.store import database, locks
 
 _TABLE = ActivityOutcome._meta.db_table
 
@@ -54,7 +54,7 @@ def _insert_from(source: str, params: list[Any], values: list[Any]) -> str | Non
     insert = f"INSERT INTO {_TABLE} (chain_id, {_key()}, result, attempt) SELECT chain_id, %s, %s, %s {source}"
     with database.cursor() as cursor:
         if not database.is_postgres():
-            cursor.execute(f"{insert} {database.share_lock()}", [*values, *params])
+            cursor.execute(f"{insert} {locks.share_lock()}", [*values, *params])
             return "" if cursor.rowcount == 1 else None
         cursor.execute(f"{insert} FOR KEY SHARE RETURNING pg_current_xact_id()::text", [*values, *params])
         row = cursor.fetchone()
@@ -86,7 +86,7 @@ def read_settled(place: tuple[UUID, str]) -> Outcome | None:
     """The outcome of an activity. Waits, where that can be, for a transaction that is deciding it."""
     chain_id, key = place
     found = database.select(
-        f"SELECT result, attempt FROM {_TABLE} WHERE chain_id = %s AND {_key()} = %s {database.settled_lock()}",
+        f"SELECT result, attempt FROM {_TABLE} WHERE chain_id = %s AND {_key()} = %s {locks.settled_lock()}",
         [database.key_of(chain_id), key],
     )
     return Outcome(*found[0]) if found else None

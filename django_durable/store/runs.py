@@ -31,6 +31,7 @@ from django_durable.store import (
     gates,
     history,
     inbox,
+    locks,
     status_cache,
     tasks,
     updates,
@@ -194,7 +195,7 @@ def _forget_outcomes(ending: Ending) -> None:
     if made is not None:
         there = ActivityOutcome.objects.using(database.alias()).filter(chain_id=ending.chain_id)
         seen = there.filter(Q(key__startswith=made) | Q(key__in=ending.inherited))
-        database.exactly(seen.exclude(key__in=ending.unseen or ()))._raw_delete(database.alias())
+        locks.exactly(seen.exclude(key__in=ending.unseen or ()))._raw_delete(database.alias())
 
 
 def _close_updates(ending: Ending) -> None:
@@ -290,7 +291,7 @@ def is_pending(run_id: UUID) -> bool:
 
 def hold(run_id: UUID) -> bool:
     """Keep a run from being pruned until this transaction ends. False: it is gone."""
-    return bool(database.key_share(rows().filter(pk=run_id).values_list("pk")))
+    return bool(locks.key_share(rows().filter(pk=run_id).values_list("pk")))
 
 
 def exists(chain_id: UUID) -> bool:

@@ -12,7 +12,7 @@ from django.db.models import Exists, Max, OuterRef, QuerySet
 from django_durable.definitions.schedule import Overlap
 from django_durable.definitions.schedule import Schedule as Spec
 from django_durable.models import Schedule
-from django_durable.store import clock, database, runs
+from django_durable.store import clock, database, locks, runs
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -48,13 +48,13 @@ def dump_ticks(ticks: Collection[Tick]) -> str:
 
 def locked(name: str) -> Schedule | None:
     """The schedule, locked for this transaction; callers wait for each other here, workers do not."""
-    return database.to_change(rows().filter(pk=name), skip_locked=False).first()
+    return locks.to_change(rows().filter(pk=name), skip_locked=False).first()
 
 
 def due(definitions: Collection[str]) -> Schedule | None:
     """The longest due schedule of these workflows, locked for this transaction; one that is locked is being ticked."""
     found = rows().filter(next_at__lte=clock.now(), definition__in=definitions).order_by("next_at")
-    return database.to_change(found).first()
+    return locks.to_change(found).first()
 
 
 def save(row: Schedule) -> None:
@@ -73,7 +73,7 @@ def hurry_waiting() -> None:
     if not waiting.exists():
         return
     with database.sweeping():
-        found = list(database.to_change(waiting.order_by("pk")).values_list("pk", flat=True))
+        found = list(locks.to_change(waiting.order_by("pk")).values_list("pk", flat=True))
         rows().filter(pk__in=found).update(next_at=clock.now())
 
 

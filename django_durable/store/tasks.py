@@ -12,7 +12,7 @@ import msgspec
 from django.db.models import F, Q, QuerySet
 
 from django_durable.models import ActivityTask
-from django_durable.store import clock, database, levels, portions
+from django_durable.store import clock, database, levels, locks, portions
 
 NOBODY = 0  # in the place of a worker's id
 OUTSIDE = levels.OUTSIDE
@@ -138,7 +138,7 @@ def claim(
     waiting = due(level.queue, level.priority).filter(_in_time("start_before"), _in_time("expires_at"), name__in=names)
     if among is not None:
         waiting = waiting.filter(pk__in=among)
-    found = list(database.to_change(waiting)[:limit])
+    found = list(locks.to_change(waiting)[:limit])
     by_limits: dict[tuple[timedelta | None, timedelta | None], list[int]] = defaultdict(list)
     for task in found:
         by_limits[task.start_to_close, task.heartbeat].append(task.pk)
@@ -284,7 +284,7 @@ def ask_to_stop(chain_id: UUID, keys: Collection[str]) -> set[str]:
     The caller has locked the tasks.
     """
     mine = rows().filter(chain_id=chain_id, key__in=keys)
-    database.exactly(mine.filter(worker__isnull=False)).update(cancel_requested=True)
+    locks.exactly(mine.filter(worker__isnull=False)).update(cancel_requested=True)
     unowned = mine.filter(worker__isnull=True)
     stopped = set(unowned.values_list("key", flat=True))
     _delete(unowned)
@@ -313,7 +313,7 @@ def asked_to_stop(held: Collection[Held]) -> set[Held]:
 
 def give_to(chain_id: UUID, keys: Collection[str], run_id: UUID) -> None:
     """These activities are those of another run of their chain from now on; whoever executes them goes on."""
-    database.exactly(rows().filter(chain_id=chain_id, key__in=keys)).update(run_id=run_id)
+    locks.exactly(rows().filter(chain_id=chain_id, key__in=keys)).update(run_id=run_id)
 
 
 def existing(places: Collection[tuple[UUID, str]], *, settled: bool = False) -> set[tuple[UUID, str]]:
@@ -327,7 +327,7 @@ def existing(places: Collection[tuple[UUID, str]], *, settled: bool = False) -> 
     key = database.connection().ops.quote_name("key")
     found = database.select(
         f"SELECT chain_id, {key} FROM {ActivityTask._meta.db_table} WHERE chain_id IN ({chains}) "
-        + (database.settled_lock() if settled else ""),
+        + (locks.settled_lock() if settled else ""),
         params,
     )
     return {(database.as_uuid(chain), key) for chain, key in found} & set(places)
@@ -342,7 +342,7 @@ def overdue(limit: int = 500) -> list[ActivityTask]:
         Q(worker__isnull=False, deadline__lt=clock.plus(clock.now(), -OVERDUE_GRACE))
         | Q(worker=OUTSIDE, deadline__lte=clock.now())
     )
-    return list(database.to_change(passed.order_by("deadline"))[:limit])
+    return list(locks.to_change(passed.order_by("deadline"))[:limit])
 
 
 def expired(limit: int = 500) -> list[ActivityTask]:
@@ -352,18 +352,18 @@ def expired(limit: int = 500) -> list[ActivityTask]:
         Q(Q(worker__isnull=True) | Q(worker=OUTSIDE), expires_at__lte=now)
         | Q(expires_at__lt=clock.plus(now, -OVERDUE_GRACE))
     )
-    return list(database.to_change(passed.order_by("expires_at"))[:limit])
+    return list(locks.to_change(passed.order_by("expires_at"))[:limit])
 
 
 def unstarted(limit: int = 500) -> list[ActivityTask]:
     """Tasks that nobody has begun before their schedule_to_start passed. Locked for this transaction."""
     passed = rows().filter(worker__isnull=True, start_before__lte=clock.now()).order_by("start_before")
-    return list(database.to_change(passed)[:limit])
+    return list(locks.to_change(passed)[:limit])
 
 
 def abandoned(dead: Collection[int], limit: int = 500) -> list[ActivityTask]:
     """Tasks of dead workers. Locked for this transaction."""
-    return list(database.to_change(rows().filter(worker__in=dead))[:limit])
+    return list(locks.to_change(rows().filter(worker__in=dead))[:limit])
 
 
 def interrupt(task: ActivityTask) -> None:

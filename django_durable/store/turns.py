@@ -16,7 +16,7 @@ from django.db.models import QuerySet
 
 from django_durable.definitions.queue import COUNTED, Counted
 from django_durable.models import QueueTurn
-from django_durable.store import clock, database
+from django_durable.store import clock, database, locks
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ def lock(queue: str, kind: Counted) -> Turn | None:
 
 
 def _lock(queue: str, kind: Counted) -> tuple[str, int, datetime | None, datetime] | None:
-    locked = database.to_change(rows(queue, kind))
+    locked = locks.to_change(rows(queue, kind))
     timed = locked.annotate(time=clock.now())  # nobody has waited, so the statement's start will do
     return timed.values_list("latest_key", "turns_left", "spent_until", "time").first()
 

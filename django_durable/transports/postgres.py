@@ -17,7 +17,7 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError, connections
 
 from django_durable.exceptions import DefinitionError
-from django_durable.store import database, pooling
+from django_durable.store import database, outages, pooling
 from django_durable.transports.base import Listener, Transport, Wake
 
 QUIET_SECONDS = 0.01
@@ -122,7 +122,7 @@ class PostgresListener:
 
     def _disconnect(self) -> None:
         if self._direct is None:
-            database.discard()
+            outages.discard()
             return
         try:
             connections[self._direct].close()

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from django_durable import conf, transports
 from django_durable.exceptions import DefinitionError
-from django_durable.store import database, leases
+from django_durable.store import database, leases, outages
 from django_durable.transports.base import Listener, Transport, Wake
 from django_durable.transports.listening import ReconnectingListener
 from django_durable.transports.sending import NotSent, Sender
@@ -234,4 +234,4 @@ class QueueEar(ReconnectingListener):
         except Exception as error:  # it may not be allowed to list or delete, and hears all the same
             logger.info("Queues of dead workers are left in SQS: %s", error)
         finally:
-            database.discard()
+            outages.discard()

@@ -31,7 +31,7 @@ from django_durable.exceptions import (
 from django_durable.history import failures, messages
 from django_durable.payloads import codec, payload
 from django_durable.payloads.payload import Payload
-from django_durable.store import database, flush, outcomes
+from django_durable.store import database, flush, outages, outcomes
 from django_durable.worker import foreign, reporting
 from django_durable.worker.jobs import Finished, Job
 
@@ -283,7 +283,7 @@ def _when_answered(ask: Callable[[], Any], *, give_up: Callable[[], bool]) -> An
             return ask()
         except (DatabaseError, InterfaceError, flush.StillInProgress) as error:
             if not isinstance(error, flush.StillInProgress):
-                database.discard()
+                outages.discard()
             if give_up():
                 return None
             time.sleep(READ_BACK_PAUSE)
@@ -307,7 +307,7 @@ def release_connections() -> None:
     for own in _open_connections():
         own.queries_log.clear()
         if own.errors_occurred and not own.is_usable():
-            database.count_loss()
+            outages.count_loss()
         if own.errors_occurred or own.settings_dict["OPTIONS"].get("pool") or not own.get_autocommit():
             _close(own)
 

@@ -16,12 +16,12 @@ from uuid import UUID
 from django.db import DatabaseError, InterfaceError
 
 from django_durable import transports
-from django_durable.client import starting
+from django_durable.client import placing
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.exceptions import DurableError
 from django_durable.history import failures, messages
 from django_durable.history.failures import Failure
-from django_durable.store import database, dispatch, inbox, runs, starts
+from django_durable.store import database, dispatch, inbox, outages, runs, starts
 
 logger = logging.getLogger("django_durable.worker")
 
@@ -77,7 +77,7 @@ class ChildStarts:
             try:
                 done = self._make(start)
             except (DatabaseError, InterfaceError) as error:
-                if not database.is_conflict(error):
+                if not outages.is_conflict(error):
                     raise
                 done = False
             self._waiting.popleft()
@@ -94,10 +94,10 @@ class ChildStarts:
                 self.work()
             except Exception as error:
                 logger.warning("The start of a child workflow is tried again: %s", error)
-                database.discard()
+                outages.discard()
                 time.sleep(PAUSE)
             self._bell.wait(PAUSE if self._waiting else None)
-        database.discard()
+        outages.discard()
 
     def _make(self, start: ChildStart) -> bool:
         """False: the parent is ending, or somebody has its row."""
@@ -119,7 +119,7 @@ class ChildStarts:
 
 def _start(start: ChildStart) -> Failure | None:
     try:
-        starting.insert(start.new, start.definition)
+        placing.insert(start.new, start.definition)
     except DurableError as error:
         return failures.from_exception(error)
     return None

@@ -6,13 +6,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import Any
 from uuid import UUID
 
-from django_durable import conf, instrumentation, transports
+from django_durable import conf, instrumentation
 from django_durable.client import messaging
 from django_durable.history import events
-from django_durable.store import clock, database, delivery, dispatch, flush, leases, outside
+from django_durable.store import clock, database, delivery, leases, outside
 from django_durable.worker import offspring
 from django_durable.worker.alarms import Alarms
 from django_durable.worker.auditing import Auditor
@@ -35,13 +34,12 @@ from django_durable.worker.parking import Parking
 from django_durable.worker.pausing import Pausing
 from django_durable.worker.releasing import Releaser
 from django_durable.worker.results import Results
+from django_durable.worker.rota import Rota
 from django_durable.worker.serving import Serving
 from django_durable.worker.taking import Taking
+from django_durable.worker.telling import Teller
 from django_durable.worker.watchdog import Watchdog
 
-MAX_EVENTS = 1_000  # of one flush: larger ones make every run of this worker wait
-MAX_BYTES = 1_000_000
-MAX_RUNS = 256
 LAG = 0.05  # seconds of lateness that are worth telling
 LONGEST_REST = 1.0
 RESTS_PER_LEASE = 9  # at least: the heartbeat takes an engine that makes no step for a third of the lease to hang
@@ -87,17 +85,15 @@ class Engine:
         self._on_tick = on_tick
         self._on_ending = on_ending
         self._on_progress = on_progress
-        self._serving = serving
         self._answered: deque[UUID] = deque()
-        self._flusher = Flusher(worker, self.gives_up)
+        flusher = Flusher(worker, self.gives_up)
         self.results = Results(worker, self.holdings, slots)
         self._drafter = Drafter(worker, slots)
-        self._drainer = Drainer(self._drafter, watchdog)
-        self.parking = Parking(worker, self.holdings, slots, self._flusher)
+        self.parking = Parking(worker, self.holdings, slots, flusher)
         self.beats = Beats(
             worker, holdings=self.holdings, slots=slots, parking=self.parking, ring=self._bell.set, estimate=self.time
         )
-        self._leaving = Leaving(
+        leaving = Leaving(
             holdings=self.holdings,
             slots=slots,
             parking=self.parking,
@@ -106,19 +102,22 @@ class Engine:
             on_next_run=self.wake,
             on_parent_closed=on_parent_closed,
         )
-        lost = self._leaving.lost
-        self._pausing = Pausing(worker, holdings=self.holdings, flusher=self._flusher, parking=self.parking, lost=lost)
-        self._loader = Loader(self._drafter, slots, cache, watchdog, serving, pause=self._pausing.add)
+        lost = leaving.lost
+        self._pausing = Pausing(worker, holdings=self.holdings, flusher=flusher, parking=self.parking, lost=lost)
+        loader = Loader(self._drafter, slots, cache, watchdog, serving, pause=self._pausing.add)
         self.taking = Taking(
             worker,
             holdings=self.holdings,
             slots=slots,
             drafter=self._drafter,
-            loader=self._loader,
+            loader=loader,
             parking=self.parking,
             results=self.results,
             serving=serving,
             pace=pace,
+        )
+        self._teller = Teller(
+            holdings=self.holdings, taking=self.taking, serving=serving, wake=self.wake, on_ending=on_ending
         )
         self._releaser = Releaser(
             worker,
@@ -132,17 +131,17 @@ class Engine:
         self._outside = OutsideEnds(
             worker,
             holdings=self.holdings,
-            flusher=self._flusher,
-            ended=self._leaving.ended_outside,
+            flusher=flusher,
+            ended=leaving.ended_outside,
             lost=lost,
-            told=self._tell,
+            told=self._teller.tell,
         )
         self._child_starts = ChildStarts(worker, threaded=threaded, told=self.hear)
         self.auditor = Auditor(
             worker,
             holdings=self.holdings,
             slots=slots,
-            flusher=self._flusher,
+            flusher=flusher,
             parking=self.parking,
             lost=lost,
         )
@@ -151,14 +150,24 @@ class Engine:
             holdings=self.holdings,
             slots=slots,
             alarms=self.alarms,
-            flusher=self._flusher,
-            loader=self._loader,
+            flusher=flusher,
+            loader=loader,
             parking=self.parking,
-            leaving=self._leaving,
+            leaving=leaving,
             time=self.time,
             start=self._start,
             start_children=self._start_children,
-            announce=self._announce,
+            announce=self._teller.announce,
+        )
+        self._rota = Rota(
+            holdings=self.holdings,
+            drainer=Drainer(self._drafter, watchdog),
+            loader=loader,
+            committer=self._committer,
+            leaving=leaving,
+            outside_ends=self._outside,
+            watchdog=watchdog,
+            estimate=self.time,
         )
 
     @property
@@ -212,13 +221,13 @@ class Engine:
         worked |= self._outside.write()
         worked |= self._hear_answers()
         worked |= self._pausing.write()
-        batch = self._drain()
+        batch = self._rota.drain()
         if batch:
             self._committer.commit(batch)
         worked |= self.beats.write()
         self.auditor.watch()
         worked |= self._report()
-        self._tell_of_room()
+        self._teller.tell_of_room()
         worked |= self._releaser.release(draining=self.draining)
         return worked or bool(batch)
 
@@ -321,82 +330,6 @@ class Engine:
         if run.instance.unstarted:
             for start in offspring.starts_to_make(run):
                 self._child_starts.ask(start)
-
-    def _tell(self, chains: set[UUID], asked_to_end: Collection[UUID] = ()) -> None:
-        """Messages have been written for these: who has them is to read them, who sleeps is to wake up."""
-        self.taking.hear(chain for chain in chains if chain in self.holdings.owned)
-        others = {chain for chain in chains if chain not in self.holdings.owned}
-        messaging.hint_all(others.difference(asked_to_end))
-        ending = others.intersection(asked_to_end)
-        if ending:
-            messaging.hint_all(ending, holds=(dispatch.DELAYED,))
-            self._on_ending(ending)
-
-    def _announce(self, result: flush.Result) -> None:
-        """Who has got messages in this flush, which queues have new runs, and which queues of others new tasks."""
-        self._tell(result.told, result.asked_to_end)
-        for queue in result.started | result.spilled.difference(self._serving.queues):
-            transports.hint_work(queue)
-        if result.started:
-            self.wake()
-
-    def _tell_of_room(self) -> None:
-        """What has ended may let in what its queue has made wait: here, or at another worker."""
-        freed, self.holdings.freed = self.holdings.freed, set()
-        for queue in freed.intersection(self.taking.governed):
-            transports.hint_work(queue)
-            self.wake()
-
-    # Drain
-
-    def _drain(self) -> list[OwnedRun]:
-        """Drain ready runs in turn until everything is applied or the flush is full; returns what has changed."""
-        now, monotonic = self.time.now(), time.monotonic()
-        ready = (run for run in self.holdings.ready.values() if not run.pauses or run.wants_write)
-        turn = deque(run for run in ready if run.busy_until <= monotonic)
-        batch: dict[OwnedRun, None] = {}
-        count = size = 0
-        while turn and count < MAX_EVENTS and size < MAX_BYTES and (len(batch) < MAX_RUNS or turn[0] in batch):
-            run = turn.popleft()
-            before = len(run.draft.events), run.draft.size
-            if run.takes_inputs and not self._apply(run, now):
-                batch.pop(run, None)
-                continue
-            batch[run] = None
-            count += len(run.draft.events) - before[0]
-            size += run.draft.size - before[1]
-            if run.takes_inputs and not run.must_be_replayed:
-                turn.append(run)
-        changed = []
-        for run in batch:
-            if not run.wants_write:
-                self._committer.settle(run)
-                continue
-            if run.tries and run.draft.ending is not None:
-                self._drainer.leave_unhandled(run)
-            changed.append(run)
-        return changed
-
-    def _apply(self, run: OwnedRun, now: Any) -> bool:
-        if isinstance(run.inputs[0].event, events.RunTerminated):
-            self._outside.add(run, outside.terminate)
-            return False
-        try:
-            if run.stale and not run.draft.applied:
-                self._replay_again(run)
-            self._drainer.drain(run, now)
-        except BaseException as error:
-            self._watchdog.leave()
-            self._leaving.troubled(run, error)
-            return False
-        return True
-
-    def _replay_again(self, run: OwnedRun) -> None:
-        """Without an instance cache every input meets a run that was replayed from the start."""
-        error = self._loader.reload(run)
-        run.stale = False
-        if error is not None:
-            raise error
 
     # Act
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from django_durable.definitions import activity
 from django_durable.definitions.activity import ASYNC, EXECUTORS, PROCESS, THREAD
-from django_durable.store import database
+from django_durable.store import outages
 from django_durable.worker import attempts
 from django_durable.worker.jobs import Finished, Job
 
@@ -138,12 +138,12 @@ class ThreadExecutor:
 
     def _work(self) -> None:
         self._runner.begin()
-        rested, losses = time.monotonic(), database.losses()
+        rested, losses = time.monotonic(), outages.losses()
         while not self._closed:
             job = self._next()
             if job is not None:
-                if time.monotonic() - rested > STALE_SECONDS or database.losses() != losses:
-                    losses = database.losses()
+                if time.monotonic() - rested > STALE_SECONDS or outages.losses() != losses:
+                    losses = outages.losses()
                     self._runner.refresh()
                 finished = self._runner.execute(job)
                 with self._lock:

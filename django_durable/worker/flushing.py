@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from django.db import DatabaseError, IntegrityError, InterfaceError
 
-from django_durable.store import database, flush
+from django_durable.store import flush, outages
 from django_durable.store.flush import Result, RunWrite, Verdict
 from django_durable.worker.patience import Patience
 
@@ -66,12 +66,12 @@ class Flusher:
             try:
                 return action()
             except (DatabaseError, InterfaceError) as error:
-                if database.is_conflict(error) or not database.is_outage(error):
+                if outages.is_conflict(error) or not outages.is_outage(error):
                     raise
                 logger.warning("The database did not take a transaction; waiting for it: %s", error)
                 self.met_outage = True
-                database.discard()
-                if not database.wait_until_usable(self._stopped):
+                outages.discard()
+                if not outages.wait_until_usable(self._stopped):
                     raise Stopped from error
                 patience.rest()
 
@@ -82,7 +82,7 @@ class Flusher:
             try:
                 result = self._attempt([write], cautious=True)
             except DatabaseError as error:
-                if database.is_conflict(error):
+                if outages.is_conflict(error):
                     merged.verdicts[write.chain_id] = Verdict.BUSY
                 elif isinstance(error, IntegrityError):
                     # Its place in the history is taken: always read again, never failed.
@@ -108,7 +108,7 @@ class Flusher:
             try:
                 return flush.flush(self._worker, writes, cautious=cautious, note=note)
             except (DatabaseError, InterfaceError) as error:
-                if database.is_conflict(error) or not database.is_outage(error):
+                if outages.is_conflict(error) or not outages.is_outage(error):
                     raise
                 logger.warning("The database did not take a flush of %d runs; waiting for it: %s", len(writes), error)
                 # A server that crashed may have forgotten the claims of these runs: look at their rows this time.
@@ -119,15 +119,15 @@ class Flusher:
 
     def _was_committed(self, note: Result, writes: Sequence[RunWrite]) -> bool:
         """What became of a transaction whose end we did not hear: wait until it has one, then look."""
-        database.discard()
+        outages.discard()
         while not self._stopped():
             try:
                 return bool(note.verdicts) and flush.was_committed(note.transaction, self._written(note, writes))
             except flush.StillInProgress:
                 time.sleep(PROGRESS_PAUSE)
             except (DatabaseError, InterfaceError):
-                database.discard()
-                database.wait_until_usable(self._stopped)
+                outages.discard()
+                outages.wait_until_usable(self._stopped)
         raise Stopped
 
     def _written(self, note: Result, writes: Sequence[RunWrite]) -> list[RunWrite]:

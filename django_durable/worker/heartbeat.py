@@ -10,7 +10,7 @@ from collections.abc import Callable
 from django.db import DatabaseError, InterfaceError
 
 from django_durable import conf
-from django_durable.store import database, leases
+from django_durable.store import database, leases, outages
 
 logger = logging.getLogger("django_durable.worker")
 
@@ -64,7 +64,7 @@ class Heartbeat:
                 self._unbroken_since = None
                 continue
             self._beat()
-        database.discard()
+        outages.discard()
 
     def _beat(self) -> None:
         worker = self._worker()
@@ -75,7 +75,7 @@ class Heartbeat:
         except (DatabaseError, InterfaceError) as error:
             logger.warning("A heartbeat did not reach the database: %s", error)
             self._unbroken_since = None
-            database.discard()
+            outages.discard()
             return
         now = time.monotonic()
         if not beat.alive or self._unbroken_since is None or now - self._last > conf.current().LEASE_SECONDS:

@@ -27,6 +27,7 @@ from django_durable.store import (
     dispatch,
     leases,
     missing,
+    outages,
     paused_workflows,
     recovery,
     runs,
@@ -105,14 +106,14 @@ class Maintenance:
                 self._prune()
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("A sweep was interrupted and will be repeated: %s", error)
-                database.discard()
+                outages.discard()
             except Exception:
                 logger.exception("A sweep failed and will be repeated.")
-                database.discard()
+                outages.discard()
             self._swept_at = began
             self._asked.wait(min(SLOW_SECONDS, max(0.0, self._prune_at - time.monotonic())))
             self._asked.clear()
-        database.discard()
+        outages.discard()
 
     def _declare(self) -> None:
         """Once, and again if the database failed: write the schedules that code declares."""

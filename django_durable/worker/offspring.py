@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from django_durable.client import starting
+from django_durable.client import new_runs
 from django_durable.engine.commands import ScheduleChild
 from django_durable.history import events, messages
 from django_durable.history.failures import Failure
@@ -20,7 +20,7 @@ def new_child(run: OwnedRun, command: ScheduleChild) -> starts.NewRun:
 
     In its parent's queue it waits for no turn: parents that wait for children could keep all the places.
     """
-    new = starting.new_run(command.definition, command.input, headers=run.instance.beginning.headers)
+    new = new_runs.of(command.definition, command.input, headers=run.instance.beginning.headers)
     claimed = run.claimed
     parent = events.Parent(
         workflow_id=run.workflow_id, run_id=claimed.run_id, chain_id=claimed.chain_id, key=command.key

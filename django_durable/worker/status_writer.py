@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.db import connections
 
-from django_durable.store import database, status_cache
+from django_durable.store import database, outages, status_cache
 
 logger = logging.getLogger("django_durable.worker")
 
@@ -72,4 +72,4 @@ class StatusWriter:
             status_cache.write(batch)
         except Exception as error:  # of the database; whoever polls reads it there
             logger.warning("%d statuses could not be read for the cache: %s", len(batch), error)
-            database.discard()
+            outages.discard()

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import random
 import secrets
-import sys
 
 from django_durable.definitions import attributes, stored_retry
 from django_durable.engine import commands
 from django_durable.engine.continuing import HistoryTooLong
 from django_durable.exceptions import RetryAfter
 from django_durable.history import events
+from django_durable.release import PYTHON
 from django_durable.store import following, identifiers
 from django_durable.worker.ownership import OwnedRun
-
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def continued(run: OwnedRun, command: commands.ContinueAsNew) -> following.Following:

@@ -15,7 +15,7 @@ from django_durable.definitions.schedule import Overlap
 from django_durable.definitions.schedule import Schedule as Spec
 from django_durable.exceptions import WorkflowAlreadyStarted
 from django_durable.models import Schedule
-from django_durable.store import clock, database, schedules
+from django_durable.store import clock, database, outages, schedules
 
 logger = logging.getLogger("django_durable.worker")
 
@@ -118,7 +118,7 @@ def _start(turn: _Turn, one: schedules.Tick) -> None:
         row.skipped += 1  # a backfill of a tick that had its run
         return
     except Exception as error:
-        if database.is_outage(error) or database.is_conflict(error):
+        if outages.is_outage(error) or outages.is_conflict(error):
             raise
         logger.exception("Schedule %s could not start its run of %s.", row.name, one.at)
         row.error, row.skipped = f"{type(error).__name__}: {error}"[:2_000], row.skipped + 1

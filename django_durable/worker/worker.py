@@ -15,7 +15,7 @@ from django.db import DatabaseError, InterfaceError
 
 from django_durable import conf, instrumentation, transports
 from django_durable.release import VERSION
-from django_durable.store import database, identifiers, leases, status_cache
+from django_durable.store import database, identifiers, leases, outages, status_cache
 from django_durable.transports.base import Listener
 from django_durable.worker import reporting
 from django_durable.worker.engine import Engine
@@ -192,7 +192,7 @@ class Worker:
             logger.warning("Worker %s was declared dead; it drops everything and registers anew.", self.id)
             instrumentation.send(instrumentation.worker_fenced, worker=self.id)
             self.engine.abandon()
-            database.discard()
+            outages.discard()
 
     def _register(self) -> bool:
         """Get an id. False: told to stop before the database answered, or there is nothing to wait for."""
@@ -217,7 +217,7 @@ class Worker:
                     "Does the database answer, and are the migrations applied (manage.py migrate)?",
                     str(error).strip(),
                 )
-                database.discard()
+                outages.discard()
                 self._stopping.wait(1.0)
         if self.id is None:
             return False
@@ -272,12 +272,12 @@ class Worker:
 
     def _survive(self, engine: Engine, error: Exception, patience: Patience) -> None:
         """The database failed outside a flush: keep everything, reconnect, then compare notes."""
-        conflict = database.is_conflict(error)
+        conflict = outages.is_conflict(error)
         logger.log(logging.DEBUG if conflict else logging.WARNING, "The engine meets a database error: %s", error)
-        if not conflict and not database.is_outage(error):
+        if not conflict and not outages.is_outage(error):
             raise error
-        database.discard()
-        database.wait_until_usable(engine.gives_up)
+        outages.discard()
+        outages.wait_until_usable(engine.gives_up)
         if not conflict:
             patience.rest()
 
@@ -311,7 +311,7 @@ class Worker:
                 leases.retire(self.id)
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("This worker could not say that it ends, so that its lease has to run out: %s", error)
-                database.discard()
+                outages.discard()
             instrumentation.send(
                 instrumentation.worker_stopped, worker=self.id, seconds=time.monotonic() - self._started_at
             )
@@ -330,7 +330,7 @@ class Worker:
         self._slots.close()
         for listener in self._listeners:
             listener.close()
-        database.discard()
+        outages.discard()
 
     def _is_forced(self) -> bool:
         return self._ended.is_set()

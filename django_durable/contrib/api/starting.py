@@ -11,7 +11,7 @@ import msgspec
 from django.http import HttpRequest
 
 from django_durable import propagation
-from django_durable.client import WorkflowHandle, starting
+from django_durable.client import WorkflowHandle, placing, starting
 from django_durable.contrib.api import options, scope
 from django_durable.contrib.api.problems import Problem
 from django_durable.contrib.api.schemas import StartRequest
@@ -113,12 +113,12 @@ def _without_replacing(request: HttpRequest, definition: WorkflowDefinition[...,
     """A run that a start is to replace is ended here, by its own id: it must be one that the requester sees."""
     if definition.options.on_conflict != "terminate_existing":
         return definition
-    taken = starting.in_the_way(definition)
+    taken = placing.in_the_way(definition)
     if taken is not None:
         run = scope.visible(request).filter(pk=taken).first()
         if run is None:
             raise _taken(definition.options.workflow_id or "")
-        WorkflowHandle(run.workflow_id, run.pk).terminate(starting.REPLACED)
+        WorkflowHandle(run.workflow_id, run.pk).terminate(placing.REPLACED)
     return definition.using(on_conflict="fail")
 
 

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from django_durable.client import starting
+from django_durable.client import new_runs
 from django_durable.history import events, messages
 from django_durable.history.status import Status
 from django_durable.models import Dispatch, InboxMessage, WorkflowRun
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def child_of(parent: claims.Claimed, key: str = "k", **changes: Any) -> starts.NewRun:
-    new = starting.new_run(workflows.echo, workflows.echo.encode_input((1,), {}))
+    new = new_runs.of(workflows.echo, workflows.echo.encode_input((1,), {}))
     values: dict[str, Any] = {
         "definition": chains.DEFINITION,
         "parent_chain_id": parent.chain_id,

@@ -11,7 +11,19 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection, transaction
 
 from django_durable.models import Worker
-from django_durable.store import clock, database, dispatch, flush, inbox, leases, look, missing, outcomes, recovery
+from django_durable.store import (
+    clock,
+    database,
+    dispatch,
+    flush,
+    inbox,
+    leases,
+    look,
+    missing,
+    outages,
+    outcomes,
+    recovery,
+)
 from django_durable.worker import heartbeat, overdue
 from tests.integration.store import chains, sessions
 from tests.integration.store.sessions import Elsewhere, Session, paused, until
@@ -222,7 +234,7 @@ def test_a_fence_that_meets_a_declaration_waits_for_a_moment_only(commits: bool)
     with paused(lambda: leases.declare_dead(by=judge)) as declaring:
         with pytest.raises(OperationalError) as refused, leases.fenced(owner):
             pass
-        assert database.is_conflict(refused.value)
+        assert outages.is_conflict(refused.value)
         declaring.commit() if commits else declaring.rollback()
 
     if commits:
@@ -384,7 +396,7 @@ def test_no_lock_that_a_caller_holds_keeps_a_flush_for_long(session: Session) ->
     with pytest.raises(OperationalError) as refused:
         flush.flush(owner, [chains.write(claimed)])
 
-    assert database.is_conflict(refused.value)
+    assert outages.is_conflict(refused.value)
 
 
 def test_messages_wait_in_peace_while_their_owner_is_fenced() -> None:

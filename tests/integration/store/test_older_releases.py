@@ -8,9 +8,9 @@ import pytest
 from django.db import connection
 
 from django_durable.client.handle import WorkflowHandle
-from django_durable.client.starting import PYTHON
 from django_durable.history import codec, events
 from django_durable.payloads import payload
+from django_durable.release import PYTHON
 from django_durable.store import clock, database, identifiers
 from django_durable.testing.plugin import durable_env
 from tests.flows import activities, workflows

@@ -11,7 +11,7 @@ from django_durable import WorkflowNotFound, durable
 from django_durable.history import events
 from django_durable.history.status import Status
 from django_durable.models import ActivityTask
-from django_durable.store import claims, clock, database, dispatch, flush, history, runs
+from django_durable.store import claims, clock, database, dispatch, flush, history, outages, runs
 from tests.integration.store import chains
 from tests.integration.store.sessions import Elsewhere, all_at_once, paused
 
@@ -202,7 +202,7 @@ def test_a_terminate_in_a_callers_open_transaction_holds_up_its_own_run_only(com
     with paused(lambda: durable.terminate_workflow("ending")) as caller:
         with pytest.raises(OperationalError) as refused:
             flush.flush(owner, batch)
-        assert database.is_conflict(refused.value)
+        assert outages.is_conflict(refused.value)
         assert chains.verdicts(flush.flush(owner, batch, cautious=True)) == ["busy", "written"]
         caller.commit() if commits else caller.rollback()
 

@@ -6,7 +6,7 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection
 
 from django_durable.history import events, messages
-from django_durable.store import database, flush, history, inbox, leases, mariadb, tasks
+from django_durable.store import database, flush, history, inbox, leases, mariadb, outages, tasks
 from tests.integration.store import chains
 from tests.integration.store.sessions import Elsewhere, Session
 
@@ -93,7 +93,7 @@ def test_a_transaction_that_ends_with_its_connection_is_found_not_to_have_happen
 
     with pytest.raises(OperationalError):
         lose_the_connection()
-    database.discard()
+    outages.discard()
 
     assert flush.was_committed(begun[0].transaction, [write]) is False
     assert chains.history_of(claimed.run_id) == ["RunStarted"]
@@ -217,8 +217,8 @@ def test_only_a_property_of_the_run_is_no_outage_of_mariadb(number: int, outage:
         cursor.execute(f"SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {number}")
 
     assert mariadb.number(raised.value) == number
-    assert database.is_outage(raised.value) is outage
-    assert database.is_conflict(raised.value) is conflict
+    assert outages.is_outage(raised.value) is outage
+    assert outages.is_conflict(raised.value) is conflict
 
 
 @pytest.mark.postgres
@@ -243,6 +243,6 @@ def test_only_a_property_of_the_run_is_no_outage(state: str, outage: bool, confl
     with connection.cursor() as cursor, pytest.raises(DatabaseError) as raised:
         cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION SQLSTATE '{state}'; END $$")
 
-    assert database.sqlstate(raised.value) == state
-    assert database.is_outage(raised.value) is outage
-    assert database.is_conflict(raised.value) is conflict
+    assert outages.sqlstate(raised.value) == state
+    assert outages.is_outage(raised.value) is outage
+    assert outages.is_conflict(raised.value) is conflict

@@ -17,7 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_durable import durable
 from django_durable.models import HistoryEvent
-from django_durable.store import database, flush, leases
+from django_durable.store import flush, leases, outages
 from django_durable.worker.flushing import Flusher, Stopped
 from django_durable.worker.ownership import OwnedRun
 from django_durable.worker.parking import Parking
@@ -80,10 +80,10 @@ def test_an_activity_that_finds_its_connection_broken_warns_the_other_threads(wo
     gate = make_gate("both")
     warm = durable.start_workflow(workflows.gather_at_gate, "both", 3)
     wait_for(partial(effects, 3), "the threads to connect")
-    before = database.losses()
+    before = outages.losses()
     handle = durable.start_workflow(workflows.call, "flows.break_connection_once", ["k"])
     assert handle.result(timeout=DEADLINE) == 2
-    assert database.losses() > before
+    assert outages.losses() > before
     gate.set()
     assert warm.result(timeout=DEADLINE) == 3
 

@@ -7,7 +7,7 @@ import pytest
 from django_durable import durable
 from django_durable.models import ActivityTask, Dispatch
 from django_durable.store import flush, look
-from django_durable.worker import engine, taking
+from django_durable.worker import rota, taking
 from tests.flows import workflows
 from tests.flows.models import Entry
 from tests.integration.worker.invariants import assert_all_invariants, assert_invariants
@@ -34,7 +34,7 @@ def test_an_activity_begins_after_the_commit_of_the_event_that_asked_for_it(work
 
 
 def test_a_flush_holds_no_more_runs_than_its_limit(make_worker, batches, monkeypatch):
-    monkeypatch.setattr(engine, "MAX_RUNS", 2)
+    monkeypatch.setattr(rota, "MAX_RUNS", 2)
     handles = [durable.start_workflow(workflows.approval) for _ in range(7)]
     for handle in handles:
         handle.signal(workflows.approved("yes"))
@@ -49,7 +49,7 @@ def test_a_full_flush_is_written_before_more_is_applied_and_every_run_has_its_tu
     make_worker, batches, monkeypatch, limit, most
 ):
     """A run with many messages does not keep the others waiting until all of them are applied."""
-    monkeypatch.setattr(engine, limit, most)
+    monkeypatch.setattr(rota, limit, most)
     long = durable.start_workflow(workflows.collect_signals, 20)
     short = durable.start_workflow(workflows.collect_signals, 1)
     for number in range(20):

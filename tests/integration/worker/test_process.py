@@ -10,7 +10,7 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 
 from django_durable import durable, instrumentation
-from django_durable.store import database
+from django_durable.store import database, outages
 from django_durable.worker import executors
 from django_durable.worker.worker import SWITCH_INTERVAL
 from tests.flows import workflows
@@ -56,7 +56,7 @@ def test_the_workers_own_threads_connect_outside_the_projects_pool(transactional
 
     def look():
         own = database.own_connection()
-        seen.append((own is database.connection(), own.settings_dict["OPTIONS"].get("pool"), database.is_usable()))
+        seen.append((own is database.connection(), own.settings_dict["OPTIONS"].get("pool"), outages.is_usable()))
         seen.append(own.settings_dict["CONN_MAX_AGE"])
 
     in_thread(look).join(DEADLINE)

@@ -1,0 +1,69 @@
+"""Locks of rows, as each database has them: none of them makes the engine wait for a caller."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from django.db.models import QuerySet
+
+from django_durable.store import database
+
+_Rows = TypeVar("_Rows", bound=QuerySet[Any])
+
+
+def has_row_locks() -> bool:
+    """Whether transactions lock single rows. SQLite's lock the whole database."""
+    return bool(database.connection().features.has_select_for_update)
+
+
+def key_share(rows: QuerySet[Any], *, skip_locked: bool = False) -> list[tuple[Any, ...]]:
+    """Read ``rows`` (a ``values_list`` queryset) under the weakest row lock there is.
+
+    On PostgreSQL only an end conflicts with it, on MariaDB every change of the row; SQLite needs none, because its
+    transactions write one at a time.
+    """
+    sql, params = rows.query.sql_with_params()
+    return database.select(f"{sql} {share_lock(skip_locked=skip_locked)}", params)
+
+
+def share_lock(*, skip_locked: bool = False) -> str:
+    """The clause of handwritten SQL that takes the weakest row lock there is."""
+    vendor = database.connection().vendor
+    clause = {"postgresql": "FOR KEY SHARE", "mysql": "LOCK IN SHARE MODE"}.get(vendor, "")
+    return f"{clause} SKIP LOCKED" if clause and skip_locked else clause
+
+
+def settled_lock() -> str:
+    """The clause of handwritten SQL that reads no row before the transaction that has written it has ended.
+
+    MariaDB cannot be asked what became of a transaction; but whoever reads like this waits for one that has lost its
+    connection, or is refused with a conflict. Elsewhere the transaction has been asked for.
+    """
+    return "LOCK IN SHARE MODE" if database.is_mariadb() else ""
+
+
+def change_lock(*, against_senders: bool = True) -> str:
+    """The clause of handwritten SQL that locks rows to change them, without waiting for anybody.
+
+    ``against_senders`` False: beside who has locked them by ``key_share``, where the database can tell the two.
+    """
+    if database.is_mariadb():
+        return "FOR UPDATE SKIP LOCKED"
+    if database.is_postgres():
+        return "FOR UPDATE SKIP LOCKED" if against_senders else "FOR NO KEY UPDATE SKIP LOCKED"
+    return ""
+
+
+def to_change(rows: _Rows, *, skip_locked: bool = True) -> _Rows:
+    """Lock ``rows`` for a change, beside who has locked them by ``key_share`` where the database can tell the two."""
+    return rows.select_for_update(skip_locked=skip_locked, no_key=database.is_postgres())
+
+
+def exactly(rows: _Rows) -> _Rows:
+    """The same rows by their keys, for a change of them: MariaDB locks whatever it reads on its way to others."""
+    if not database.is_mariadb():
+        return rows
+    # A new queryset: the conditions might choose the way otherwise.
+    keys: list[Any] = list(rows.values_list("pk", flat=True))
+    found: _Rows = rows.model._default_manager.using(database.alias()).filter(pk__in=keys)
+    return found
