@@ -35,6 +35,7 @@ class _Row(NamedTuple):
     definition: str
     hold: str | None
     blocked_by: str | None
+    owner: int | None
 
     @property
     def is_known(self) -> bool:
@@ -71,8 +72,9 @@ def _merged(untaken: Collection[Untaken]) -> list[Untaken]:
 
 def _push_level(due: DispatchQuerySet, paused: Collection[str]) -> list[Untaken]:
     with database.sweeping():
-        locked = locks.to_change(due)
-        found = [_Row(*row) for row in locked.values_list(*_NAMES)[:BATCH]]
+        # By their keys: a claim would pass by whatever else is locked here, and nobody would tell it to look again.
+        locked = locks.to_change(locks.exactly(due[:BATCH]))
+        found = [row for row in (_Row(*row) for row in locked.values_list(*_Row._fields)) if row.owner is None]
         missing = [row for row in found if row.definition.partition("\t")[0] not in paused]
         news = [row for row in missing if row.is_news]
         known = [row for row in missing if row.is_known]
@@ -90,9 +92,6 @@ def _push_level(due: DispatchQuerySet, paused: Collection[str]) -> list[Untaken]
         )
         for definition in {row.definition for row in missing}
     ]
-
-
-_NAMES = ("chain_id", "run_id", "definition", "hold", "blocked_by")
 
 
 def _push(rows: Collection[_Row], delay: timedelta, **changes: Any) -> None:

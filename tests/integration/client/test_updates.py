@@ -316,5 +316,5 @@ def test_replies_are_forgotten_a_day_after_the_end(worker, cart):
     assert reply.expires_at is not None
     assert reply.expires_at > reply.closed_at
     Update.objects.filter(chain_id=cart.run_id).update(expires_at=reply.closed_at - timedelta(seconds=1))
-    assert updates.prune() == 1
+    updates.prune()  # unless the worker was first
     assert Update.objects.get().chain_id == other.run_id

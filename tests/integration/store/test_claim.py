@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from django_durable.store import clock, dispatch, levels, missing
 from django_durable.store.claims import SUSPECT_AFTER, Claimed
 from tests.integration.store import chains
-from tests.integration.store.sessions import Session, all_at_once, paused
+from tests.integration.store.sessions import Elsewhere, Session, all_at_once, paused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -177,6 +178,25 @@ def test_due_runs_that_no_live_worker_has_are_pushed_back_and_reported() -> None
 
     assert all(chains.row(chain).wakeup_at > clock.read() + timedelta(seconds=20) for chain in strange)  # type: ignore[operator]
     assert ids(chains.claim(chains.worker())) == [known]
+
+
+@pytest.mark.server
+def test_a_search_for_runs_that_no_worker_has_hides_none_from_claims() -> None:
+    """MariaDB locks for a moment whatever a search reads, and who has passed by it is not told to look again."""
+    owner, over = chains.worker(), threading.Event()
+
+    def search() -> None:
+        while not over.is_set():
+            missing.push_back([chains.DEFINITION])
+
+    searching = Elsewhere(search)
+    try:
+        for _ in range(500):
+            chain = chains.start()
+            assert ids(chains.claim(owner)) == [chain]
+    finally:
+        over.set()
+        searching.result()
 
 
 def test_due_runs_that_no_live_worker_has_are_found_in_every_queue_and_priority() -> None:
