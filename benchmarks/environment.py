@@ -40,6 +40,8 @@ def fresh_database(vendor: str = "postgres") -> Iterator[None]:
         from django.core.management import call_command  # noqa: PLC0415
 
         call_command("migrate", verbosity=0)
+        if os.environ.get("DURABLE_TEST_PARTITIONED"):
+            call_command("durable_partition")
         yield
         from django.db import connections  # noqa: PLC0415
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.db import connection
 
+from django_durable.store import partitions
 from tests import steady_settings
+from tests.e2e.harness.databases import PARTITIONED
 
 steady_settings.install()
 
@@ -23,6 +26,8 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
         with django_db_blocker.unblock(), connection.cursor() as cursor:
             cursor.execute(f'ALTER DATABASE "{connection.settings_dict["NAME"]}" SET synchronous_commit = off')
             connection.close()  # it holds for new connections
+            if PARTITIONED:
+                partitions.introduce(datetime.now(UTC))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

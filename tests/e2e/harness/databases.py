@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -15,6 +17,9 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.utils import ConnectionHandler
 
 from example_project import database
+
+PARTITIONED = bool(os.environ.get("DURABLE_TEST_PARTITIONED"))
+"""On PostgreSQL the table of events is to be in parts."""
 
 
 def fresh(server: str) -> AbstractContextManager[str]:
@@ -80,6 +85,8 @@ def connected(url: str) -> Iterator[None]:
     _point_to(configured)
     try:
         call_command("migrate", verbosity=0)
+        if PARTITIONED and vendor(url) == "postgresql":
+            call_command("durable_partition", stdout=io.StringIO())
         yield
     finally:
         _point_to(before)
