@@ -15,7 +15,7 @@ from django_durable.definitions.signal import SignalMessage
 from django_durable.exceptions import DurableError
 from django_durable.history import messages
 from django_durable.models import WorkflowRun
-from django_durable.store import database, inbox, runs
+from django_durable.store import database, inbox, outages, runs
 
 BATCH = 500
 
@@ -138,6 +138,7 @@ def _send(
     return result
 
 
+@outages.begins_anew
 def _send_all(open_: list[Run], message: messages.Message) -> int:
     with database.writing():
         fates = inbox.deliver([(run.chain_id, message) for run in open_])

@@ -13,7 +13,7 @@ from django_durable.history import events, failures, messages
 from django_durable.history.failures import Failure
 from django_durable.models import ActivityTask
 from django_durable.payloads import codec, payload
-from django_durable.store import database, history, inbox, runs, tasks
+from django_durable.store import database, history, inbox, outages, runs, tasks
 
 _ANSWERED = "What this token stands for has its outcome, or its workflow does not wait for it any more."
 
@@ -54,6 +54,7 @@ def heartbeat_activity(token: str, details: Any = None) -> None:
         tasks.beat_from_outside(task, stored)
 
 
+@outages.begins_anew
 def _tell(place: tokens.Place, outcome: messages.ActivityResult) -> None:
     surroundings.check("The completion of an activity")
     if not database.in_transaction():

@@ -18,7 +18,7 @@ from django_durable.history.failures import Failure
 from django_durable.history.status import Status
 from django_durable.models import WorkflowRun
 from django_durable.payloads import payload
-from django_durable.store import database, dispatch, outside, runs
+from django_durable.store import database, dispatch, outages, outside, runs
 
 TERMINATE_PATIENCE = 10.0  # seconds to wait for callers that keep the workflow's row locked
 TERMINATE_STEP = 0.02
@@ -37,6 +37,7 @@ def cancel_workflow(workflow_id: str, reason: str = "", *, run_id: UUID | None =
     return messaging.send(workflow_id, messages.Cancel(reason=reason), run_id=run_id, holds=(dispatch.DELAYED,))
 
 
+@outages.begins_anew
 def cancel_unbegun(chain_ids: Collection[UUID], reason: str) -> Collection[UUID]:
     """End runs that wait to begin, whose code there is nothing to ask of; returns those that have ended.
 
@@ -51,6 +52,7 @@ def cancel_unbegun(chain_ids: Collection[UUID], reason: str) -> Collection[UUID]
     return ended.keys()
 
 
+@outages.begins_anew
 def terminate_workflow(workflow_id: str, reason: str = "", *, run_id: UUID | None = None) -> bool:
     """End the open run at once; none of its code runs any more. False: it had ended already.
 

@@ -13,7 +13,7 @@ from django_durable.definitions.signal import SignalMessage
 from django_durable.exceptions import KeyReused, WorkflowClosed
 from django_durable.history import messages
 from django_durable.payloads.payload import Payload
-from django_durable.store import children, database, dispatch, inbox, runs, updates
+from django_durable.store import children, database, dispatch, inbox, outages, runs, updates
 
 RESOLVE_TRIES = 3  # a workflow id may pass to a new run between the look at it and the send
 
@@ -32,6 +32,7 @@ def signal_workflow(workflow_id: str, message: SignalMessage, *, run_id: UUID | 
         )
 
 
+@outages.begins_anew
 def send(
     workflow_id: str, message: messages.Message, *, run_id: UUID | None = None, holds: Collection[str] = ()
 ) -> bool:
@@ -53,6 +54,7 @@ def send(
     return False
 
 
+@outages.begins_anew
 def signal_once(workflow_id: str, message: SignalMessage, *, run_id: UUID, key: str) -> None:
     """``signal_workflow`` for senders that may repeat themselves: what comes again under ``key`` is not sent again.
 

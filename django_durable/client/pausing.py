@@ -12,7 +12,7 @@ from django_durable.client import finding, messaging, surroundings
 from django_durable.definitions import options as checks
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.exceptions import DurableError
-from django_durable.store import database, holds, paused_workflows, runs
+from django_durable.store import database, holds, outages, paused_workflows, runs
 from django_durable.store.holds import Held
 
 PATIENCE = 10.0  # seconds to wait for others that keep the workflow's row locked
@@ -39,6 +39,7 @@ def resume_workflow(workflow_id: str, *, run_id: UUID | None = None) -> bool:
     return _hold(workflow_id, run_id, holds.resume, "resumed") is Held.DONE
 
 
+@outages.begins_anew
 def _hold(workflow_id: str, run_id: UUID | None, verb: Callable[[UUID], Held], done: str) -> Held | None:
     """None: there is no open run any more."""
     deadline = time.monotonic() + PATIENCE

@@ -10,7 +10,7 @@ from django_durable.client import announcing, ending, new_runs
 from django_durable.definitions.workflow import WorkflowDefinition, WorkflowOptions
 from django_durable.exceptions import DurableError, WorkflowAlreadyStarted
 from django_durable.history.status import Status
-from django_durable.store import database, debounces, runs, starts
+from django_durable.store import database, debounces, outages, runs, starts
 
 TRIES = 5  # the run in the way may end between the insert and the look at it
 REPLACED = "Replaced by a new run of the same id or singleton key."
@@ -29,6 +29,7 @@ def as_wanted(new: starts.NewRun) -> Started:
     return Started(new.workflow_id, new.run_id, is_new=True)
 
 
+@outages.begins_anew
 def insert(new: starts.NewRun, definition: WorkflowDefinition[..., Any]) -> Started:
     """Insert the run, or find the one that its policies accept in its place. Raises ``WorkflowAlreadyStarted``."""
     debounce, key = definition.options.debounce, new_runs.debounce_key(definition)

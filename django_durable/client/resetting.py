@@ -32,6 +32,7 @@ from django_durable.store import (
     history,
     identifiers,
     inbox,
+    outages,
     outcomes,
     runs,
 )
@@ -87,6 +88,7 @@ def plan_of_retry(recorded: Sequence[Recorded]) -> Cut:
     return cuts.cut(recorded, before, again=again, reapply_signals=True)
 
 
+@outages.begins_anew
 def _persist(run_id: UUID, plan: Planner, reason: str) -> UUID:
     """Once the run's row is not locked by others, and its owner has not just written more of its history."""
     deadline = time.monotonic() + PATIENCE

@@ -9,7 +9,7 @@ from uuid import UUID
 from django_durable import instrumentation
 from django_durable.client import announcing, handle, new_runs, placing, surroundings
 from django_durable.definitions.workflow import WorkflowCall, WorkflowDefinition
-from django_durable.store import database, starts
+from django_durable.store import database, outages, starts
 
 
 def start_workflow(
@@ -59,6 +59,7 @@ def _check_calls(calls: Iterable[object]) -> None:
             raise TypeError(f"start_workflows() takes calls, such as process_order.call(1), not {call!r}.")
 
 
+@outages.begins_anew
 def _start_all(calls: Sequence[WorkflowCall]) -> list[handle.WorkflowHandle[Any]]:
     wanted = [(call.definition, new_runs.of_call(call.definition, call.args, call.kwargs)) for call in calls]
     started: dict[UUID, placing.Started] = {}

@@ -20,7 +20,7 @@ from django_durable.history import failures, messages
 from django_durable.history.failures import Failure
 from django_durable.history.replies import ANSWERED, State
 from django_durable.payloads import codec, payload
-from django_durable.store import database, inbox, runs, updates
+from django_durable.store import database, inbox, outages, runs, updates
 
 
 class Sent(NamedTuple):
@@ -64,6 +64,7 @@ async def areply(sent: Sent, options: UpdateOptions) -> Any:
     return await sync_to_async(reply)(sent, options)
 
 
+@outages.begins_anew
 def send(workflow_id: str, message: UpdateMessage, options: UpdateOptions, *, run_id: UUID | None = None) -> Sent:
     """Store an update in a transaction of its own, unless one of that id was sent before."""
     surroundings.check("update()")

@@ -26,7 +26,7 @@ from django_durable.definitions.update import UpdateMessage, UpdateOptions
 from django_durable.definitions.workflow import WorkflowDefinition
 from django_durable.exceptions import DurableError
 from django_durable.history import messages
-from django_durable.store import database, inbox, runs, starts
+from django_durable.store import database, inbox, outages, runs, starts
 
 
 def signal_with_start(
@@ -76,6 +76,7 @@ def send_with_start(
     return updating.Sent(workflow_id, message.name, place, update_id)
 
 
+@outages.begins_anew
 def _start_and(
     new: starts.NewRun, definition: WorkflowDefinition[..., Any], deliver: Callable[[UUID], bool]
 ) -> tuple[str, runs.Place]:

@@ -22,6 +22,7 @@ _CONFLICTS = {
     1205,  # a lock was not had in time
     1213,  # a deadlock; the whole transaction is rolled back, whatever its savepoints
 }
+_UNDONE = {1020, 1213}
 _PROPERTIES = {
     1153,  # a statement that is larger than max_allowed_packet
     1301,  # a result that is
@@ -58,6 +59,10 @@ def number(error: BaseException) -> int | None:
 
 def is_conflict(error: BaseException) -> bool:
     return isinstance(error, DatabaseError) and number(error) in _CONFLICTS
+
+
+def is_undone(error: BaseException) -> bool:
+    return isinstance(error, DatabaseError) and number(error) in _UNDONE
 
 
 def is_property(error: BaseException) -> bool:

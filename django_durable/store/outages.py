@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import random
 import time
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 from django.db import DatabaseError, InterfaceError, OperationalError
 
 from django_durable.store import database, mariadb
+
+PAUSES = (0.01, 0.05, 0.2, 0.5)  # seconds before the second and the later tries
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _losses = 0
 
@@ -31,6 +39,32 @@ def is_conflict(error: BaseException) -> bool:
     if database.is_mariadb():
         return mariadb.is_conflict(error)
     return isinstance(error, OperationalError) and "locked" in str(error)
+
+
+def is_undone(error: BaseException) -> bool:
+    """Whether the database has undone a transaction for another one's sake: it may begin anew at once."""
+    return sqlstate(error) in {"40001", "40P01"} or (database.is_mariadb() and mariadb.is_undone(error))
+
+
+def begins_anew(verb: Callable[P, T]) -> Callable[P, T]:
+    """A caller's verb is tried again when a deadlock has undone it, unless the caller's own transaction went with it.
+
+    On MariaDB who waits for a lock can be the victim of others. PostgreSQL has no deadlock here by design, but may be
+    set to serialisable transactions. What the verb has committed before must do no harm twice.
+    """
+
+    @functools.wraps(verb)
+    def trying(*args: P.args, **kwargs: P.kwargs) -> T:
+        for pause in PAUSES:
+            try:
+                return verb(*args, **kwargs)
+            except DatabaseError as error:
+                if not is_undone(error) or database.in_transaction():
+                    raise
+            time.sleep(pause * random.uniform(0.5, 1.0))
+        return verb(*args, **kwargs)
+
+    return trying
 
 
 def sqlstate(error: BaseException) -> str | None:
