@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.conf import LazySettings, settings
 from django.db import connection
 
 from django_durable.store import partitions
-from tests import steady_settings
 from tests.e2e.harness.databases import PARTITIONED
 
-steady_settings.install()
+# While settings are overridden they are gone for a moment, and threads of workers read them: they find these then.
+LazySettings._wrapped = vars(settings)["_wrapped"]  # type: ignore[attr-defined]
 
 VENDORS = {"postgres": "postgresql", "mariadb": "mysql", "sqlite": "sqlite"}
 """What a mark asks for, and what Django calls it."""
