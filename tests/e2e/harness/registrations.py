@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 
 from django_durable.models import ActivityTask, Dispatch, Worker
 
@@ -43,3 +43,8 @@ def holding(worker: int) -> Holding:
 def declared_dead() -> int:
     """How many workers have been declared dead, or have retired."""
     return Worker.objects.filter(dead=True).count()
+
+
+def declared_dead_alive() -> int:
+    """The same without ids that no process knows: a registration whose answer is lost is made again, and never beats."""
+    return Worker.objects.filter(dead=True, heartbeat_at__gt=F("started_at")).count()

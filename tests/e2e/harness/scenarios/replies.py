@@ -34,6 +34,6 @@ def run(
             stage.work.wait(seconds=limit, check=stage.fleet.check)
             proxy.stop_cutting()
             assert sum(proxy.counts.values()), "not one reply was lost"
-            assert registrations.declared_dead() == 0, "a worker was declared dead"
+            assert registrations.declared_dead_alive() == 0, "a worker was declared dead"
             figures = verdict.check(stage.work, stage.fleet, once=True)
     return {**figures, "commits": proxy.commits, **{cut.value: proxy.counts[cut] for cut in CUTS}}
