@@ -46,5 +46,5 @@ def declared_dead() -> int:
 
 
 def declared_dead_alive() -> int:
-    """The same without ids that no process knows: a registration whose answer is lost is made again, and never beats."""
+    """The same without ids that no process knows: who gets no answer to its registration registers once more."""
     return Worker.objects.filter(dead=True, heartbeat_at__gt=F("started_at")).count()
