@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from tests.e2e.harness import databases
+from tests.e2e.harness import databases, stage
+
+
+@pytest.fixture(autouse=True)
+def few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several of these tests run at once, and a server takes a hundred connections unless it is told otherwise."""
+    monkeypatch.setattr(stage, "MOST_SLOTS", 4)
 
 
 @pytest.fixture

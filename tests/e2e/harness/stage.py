@@ -16,6 +16,7 @@ from tests.e2e.harness.fleet import Fleet, WorkerProcess
 from tests.e2e.harness.work import Work
 
 START_SECONDS = 60.0
+MOST_SLOTS = 1_000  # of a worker, whatever the scenario says: each may hold a connection
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,9 +56,8 @@ def staged(
     with databases.connected(url):
         if trail.is_kept():
             trail.install()
-        fleet = Fleet(
-            workers_url or url, logs, settings=settings, concurrency=concurrency, environment=environment or {}
-        )
+        slots = min(concurrency, MOST_SLOTS)
+        fleet = Fleet(workers_url or url, logs, settings=settings, concurrency=slots, environment=environment or {})
         with fleet:
             try:
                 yield Stage(url=url, fleet=fleet)
