@@ -59,7 +59,7 @@ def begins_anew(verb: Callable[P, T]) -> Callable[P, T]:
             try:
                 return verb(*args, **kwargs)
             except DatabaseError as error:
-                if not is_undone(error) or database.in_transaction():
+                if not is_undone(error) or database.connection().in_atomic_block:
                     raise
             time.sleep(pause * random.uniform(0.5, 1.0))
         return verb(*args, **kwargs)

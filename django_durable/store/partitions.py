@@ -7,6 +7,7 @@ dropped as a whole. What was there before is one part, which is never dropped: i
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -35,14 +36,9 @@ class Part(NamedTuple):
     end: UUID | None
     bytes: int
 
-    @property
-    def is_month(self) -> bool:
-        """Not what was there before, and not what is beyond all months."""
-        return self.start is not None and self.end is not None
-
 
 def parts() -> list[Part]:
-    """The parts of the table, the oldest first. None: it is one table, as on every other database."""
+    """The parts of the table, the oldest first. Empty: it is one table, as on every other database."""
     if not database.is_postgres():
         return []
     found = database.select(
@@ -80,7 +76,7 @@ def introduce(now: datetime) -> None:
     """Make the table that there is the first part of one with parts. Everybody may go on meanwhile.
 
     Its rows stay where they are: each is looked at once, without a lock, and for the change itself the table is locked
-    for some milliseconds. Raises ``OperationalError`` if others keep it locked: nothing has changed then.
+    for some milliseconds. Raises ``OperationalError`` if others keep it locked: it is one table then, as before.
     """
     end = month_after(now + MARGIN)
     withdraw()
@@ -93,7 +89,8 @@ def introduce(now: datetime) -> None:
             _execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
             _divide(first_id(end))
     except BaseException:
-        withdraw()
+        with suppress(OperationalError):  # still locked, or the connection is lost: workers do it in time
+            withdraw()
         raise
     extend(now)
 
@@ -117,44 +114,42 @@ def _divide(end: UUID) -> None:
 def withdraw(*, before: datetime | None = None) -> None:
     """Undo what somebody has left who was about to introduce parts; ``before``: if it will be in the way by then.
 
-    It refuses events of runs that begin in a later month.
+    It refuses events of runs that begin in a later month. Raises ``OperationalError`` if others keep the table locked.
     """
     found = database.select(
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = to_regclass(%s) AND conname = %s",
         [_TABLE, _CHECK],
     )
     if found and (before is None or UUID(_IDS.findall(found[0][0])[0]) < first_id(before)):
-        _execute(f"ALTER TABLE {_TABLE} DROP CONSTRAINT {_CHECK}")
+        with database.sweeping():  # who waits for such a lock has everybody wait behind him
+            _execute(f"ALTER TABLE {_TABLE} DROP CONSTRAINT IF EXISTS {_CHECK}")
 
 
-def extend(now: datetime) -> list[str]:
-    """Add the parts of this month and of the next ones that there are not yet; returns their names."""
+def extend(now: datetime) -> None:
+    """Add the parts of this month and of the next ones that there are not yet."""
     until = now
     for _ in range(MONTHS_AHEAD):
         until = month_after(until)
-    added: list[str] = []
     start = moment_of(max(part.end for part in parts() if part.end is not None))
     while start <= until:
         end = month_after(start)
-        added += _add(start, end)
+        _add(start, end)
         start = end
-    return added
 
 
-def _add(start: datetime, end: datetime) -> list[str]:
+def _add(start: datetime, end: datetime) -> None:
     """A part, with what was put beside it because nobody has added it in time."""
     name, low, high = f"{_TABLE}_{start:%Y_%m}", first_id(start), first_id(end)
     with database.sweeping():
         _execute(f"LOCK TABLE {_TABLE} IN SHARE UPDATE EXCLUSIVE MODE")  # one at a time
         if any(part.name == name for part in parts()):
-            return []
+            return
         _execute(f"CREATE TABLE {name} (LIKE {_TABLE} INCLUDING DEFAULTS INCLUDING INDEXES)")
         _execute(
             f"WITH late AS (DELETE FROM {_REST} WHERE run_id >= '{low}' AND run_id < '{high}' RETURNING *) "
             f"INSERT INTO {name} SELECT * FROM late"
         )
         _execute(f"ALTER TABLE {_TABLE} ATTACH PARTITION {name} FOR VALUES FROM ('{low}') TO ('{high}')")
-    return [name]
 
 
 def drop_gone(now: datetime) -> list[str]:
@@ -163,8 +158,8 @@ def drop_gone(now: datetime) -> list[str]:
     A month of which a codec keeps values elsewhere waits until these are deleted, row by row.
     """
     over = first_id(now - MARGIN)
-    months = [(part.name, part.start, part.end) for part in parts() if part.is_month]
-    return [name for name, start, end in months if start and end and end < over and _drop(name, start, end)]
+    months = [(name, start, end) for name, start, end, _ in parts() if start is not None and end is not None]
+    return [name for name, start, end in months if end < over and _drop(name, start, end)]
 
 
 def _drop(name: str, start: UUID, end: UUID) -> bool:
@@ -187,8 +182,8 @@ def keep_up(now: datetime) -> list[str]:
     if not database.is_postgres():
         return []
     try:
+        withdraw(before=now + MARGIN / 2)
         if not parts():
-            withdraw(before=now + MARGIN / 2)
             return []
         extend(now)
         return drop_gone(now)

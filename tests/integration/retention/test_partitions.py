@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, OperationalError, connection
 
 from django_durable import durable
 from django_durable.models import HistoryEvent, PrunedRun, WorkflowRun
@@ -189,6 +189,25 @@ def test_others_who_keep_the_table_locked_are_not_waited_for(monkeypatch):
         other.rollback()
         HistoryEvent.objects.all().delete()
         assert "past" in said()
+
+
+def test_who_begins_to_read_half_way_is_not_waited_for_either(monkeypatch):
+    """What is left then is taken back before it is in anybody's way."""
+    monkeypatch.setattr(partitions, "LOCK_TIMEOUT", "50ms")
+    with closing(Session()) as other:
+
+        def divide(end: UUID) -> None:
+            other.execute(f"SELECT 1 FROM {TABLE}")
+            go_on(end)
+
+        go_on = partitions._divide
+        monkeypatch.setattr(partitions, "_divide", divide)
+        with pytest.raises(OperationalError):
+            partitions.introduce(NOW)
+        other.rollback()
+    assert names() == []
+    partitions.keep_up(datetime(2031, 3, 31, 12, tzinfo=UTC))
+    run_of(datetime(2031, 4, 2, tzinfo=UTC))
 
 
 def test_others_who_read_a_month_keep_it_until_the_next_time():
