@@ -92,8 +92,7 @@ def tell_orphans(chain_ids: Collection[UUID] | None = None) -> Told:
     once. Children whose row is locked are left for the next time.
     """
     with database.sweeping():
-        rows = locks.to_change(_orphans(chain_ids))
-        found = list(rows.values_list("pk", "chain_id", "parent_close")[:BATCH])
+        found = locks.first(_orphans(chain_ids).values_list("pk", "chain_id", "parent_close"), BATCH)
         had = dispatch.shared({chain for _, chain, _ in found}) if found else {}
         told = [one for one in found if one[1] in had]
         inbox.insert([(chain, _parting(policy)) for _, chain, policy in told])

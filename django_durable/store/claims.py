@@ -78,7 +78,6 @@ def claim(
         claimed = _claim_at_once(worker, level, definitions, limit, choice)
     else:
         found = due(level.queue, level.priority).filter(choice.condition, definition__in=definitions)
-        found = locks.to_change(found)  # which SQLite, with its one writer, has no need of
         claimed = _claim_each(worker, found, limit, admits=choice.admits)
     return [_claimed(row) for row in claimed]
 
@@ -147,22 +146,22 @@ def _claim_at_once(
 
 def _claim_each(worker: int, found: DispatchQuerySet, limit: int, *, admits: bool) -> list[tuple[Any, ...]]:
     run = WorkflowRun.objects.filter(pk=OuterRef("run_id"))
-    claimed = list(
-        found.annotate(name=Subquery(run.values("workflow_id")), policy=Subquery(run.values("retry"))).values_list(
-            "pk",
-            "run_id",
-            F("epoch") + 1,
-            "definition",
-            "queue",
-            "hold",
-            "recoveries",
-            "name",
-            "claimed_at",
-            "deadline",
-            "policy",
-            "partition_key",
-        )[:limit]
+    named = found.annotate(name=Subquery(run.values("workflow_id")), policy=Subquery(run.values("retry")))
+    columns = named.values_list(
+        "pk",
+        "run_id",
+        F("epoch") + 1,
+        "definition",
+        "queue",
+        "hold",
+        "recoveries",
+        "name",
+        "claimed_at",
+        "deadline",
+        "policy",
+        "partition_key",
     )
+    claimed = locks.first(columns, limit)
     now = clock.read()
     dispatch.rows().filter(pk__in=[row[0] for row in claimed]).update(
         owner=worker,

@@ -64,7 +64,7 @@ def locked_for_end(
         return {}
     places, params = database.keys(chain_ids)
     found = database.select(
-        f"SELECT chain_id, run_id, owner, epoch FROM {Dispatch._meta.db_table} "
+        f"SELECT chain_id, run_id, owner, epoch FROM {Dispatch._meta.db_table} {locks.by_key()} "
         f"WHERE chain_id IN ({places}) ORDER BY chain_id " + locks.change_lock(against_senders=against_senders),
         params,
     )
@@ -286,4 +286,4 @@ def offer_blocked(definition: str, known: Collection[str]) -> int:
 
 def _unlocked(wanted: Any) -> list[Any]:
     """One batch of these rows, locked; those that somebody else has locked are left for the next sweep."""
-    return list(locks.to_change(wanted)[:SWEPT])
+    return locks.first(wanted, SWEPT)

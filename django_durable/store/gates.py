@@ -50,6 +50,8 @@ def shut(chain_ids: Collection[UUID]) -> set[UUID]:
 
 def _locked(places: str, params: list[object], clause: str) -> set[UUID]:
     found = database.select(
-        f"SELECT chain_id FROM {Gate._meta.db_table} WHERE chain_id IN ({places}) ORDER BY chain_id {clause}", params
+        f"SELECT chain_id FROM {Gate._meta.db_table} {locks.by_key()} "
+        f"WHERE chain_id IN ({places}) ORDER BY chain_id {clause}",
+        params,
     )
     return {database.as_uuid(chain) for [chain] in found}

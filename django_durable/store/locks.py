@@ -59,11 +59,35 @@ def to_change(rows: _Rows, *, skip_locked: bool = True) -> _Rows:
     return rows.select_for_update(skip_locked=skip_locked, no_key=database.is_postgres())
 
 
-def exactly(rows: _Rows) -> _Rows:
-    """The same rows by their keys, for a change of them: MariaDB locks whatever it reads on its way to others."""
+def first(rows: QuerySet[Any], limit: int) -> list[Any]:
+    """Lock the first ``limit`` of ``rows`` that nobody has locked, for a change of them."""
     if not database.is_mariadb():
-        return rows
-    # A new queryset: the conditions might choose the way otherwise.
-    keys: list[Any] = list(rows.values_list("pk", flat=True))
-    found: _Rows = rows.model._default_manager.using(database.alias()).filter(pk__in=keys)
+        return list(to_change(rows)[:limit])
+    found: list[Any] = []
+    seen: list[Any] = []
+    while missing := limit - len(found):
+        keys = _keys(rows.exclude(pk__in=seen)[:missing])
+        found += to_change(rows.filter(pk__in=keys))
+        seen += keys
+        if len(keys) < missing:
+            break
     return found
+
+
+def exactly(rows: _Rows) -> _Rows:
+    """The same rows by their keys, for a lock or a change of them.
+
+    MariaDB locks whatever it reads on its way to them, and keeps what an index has led it to until the transaction
+    ends: others' claims would pass by rows that nobody wants. So they are looked for by a plain read. What does not
+    meet the conditions any more when it is locked is left out.
+    """
+    return rows.filter(pk__in=_keys(rows)) if database.is_mariadb() else rows
+
+
+def _keys(rows: QuerySet[Any]) -> list[Any]:
+    return list(rows.values_list("pk", flat=True))
+
+
+def by_key() -> str:
+    """What handwritten SQL says behind a table whose rows it locks by their keys: see ``exactly``."""
+    return "FORCE INDEX (PRIMARY)" if database.is_mariadb() else ""

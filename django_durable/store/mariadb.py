@@ -100,14 +100,20 @@ def _set(own: BaseDatabaseWrapper, assignments: list[str]) -> None:
 # Where a table has few rows, the server reads all of them for a change of several that are given by their keys. It
 # locks those that it passes by, and waits for them: they may be a caller's for as long as his transaction lasts.
 
-_UPDATE = re.compile(r"UPDATE `(?P<table>durable_\w+)` SET .*", re.DOTALL)
+_CHANGE = re.compile(
+    r"UPDATE `(?P<updated>durable_\w+)`(?= SET )"
+    r"|SELECT .*? FROM `(?P<locked>durable_\w+)`(?= WHERE .* FOR UPDATE(?: SKIP LOCKED)?$)",
+    re.DOTALL,
+)
 
 
 def by_key(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-    """An execute wrapper that has updates of rows whose keys are given look for them by their keys."""
-    update = _UPDATE.match(sql)
-    if update is not None and f"`{update['table']}`.`{_keys().get(update['table'])}` IN (" in sql:
-        sql = sql.replace(" SET ", " FORCE INDEX (PRIMARY) SET ", 1)
+    """An execute wrapper that has changes and locks of rows whose keys are given look for them by their keys."""
+    change = _CHANGE.match(sql)
+    if change is not None:
+        table = change["updated"] or change["locked"]
+        if f"`{table}`.`{_keys().get(table)}` IN (" in sql:
+            sql = f"{change[0]} FORCE INDEX (PRIMARY){sql[change.end() :]}"
     return execute(sql, params, many, context)
 
 

@@ -35,7 +35,6 @@ class _Row(NamedTuple):
     definition: str
     hold: str | None
     blocked_by: str | None
-    owner: int | None
 
     @property
     def is_known(self) -> bool:
@@ -72,9 +71,7 @@ def _merged(untaken: Collection[Untaken]) -> list[Untaken]:
 
 def _push_level(due: DispatchQuerySet, paused: Collection[str]) -> list[Untaken]:
     with database.sweeping():
-        # By their keys: a claim would pass by whatever else is locked here, and nobody would tell it to look again.
-        locked = locks.to_change(locks.exactly(due[:BATCH]))
-        found = [row for row in (_Row(*row) for row in locked.values_list(*_Row._fields)) if row.owner is None]
+        found = [_Row(*row) for row in locks.first(due.values_list(*_Row._fields), BATCH)]
         missing = [row for row in found if row.definition.partition("\t")[0] not in paused]
         news = [row for row in missing if row.is_news]
         known = [row for row in missing if row.is_known]

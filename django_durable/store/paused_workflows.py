@@ -32,7 +32,7 @@ def remove(name: str) -> bool:
     if removed:
         soon = clock.plus(clock.now(), dispatch.NO_WORKER_PAUSE + timedelta(seconds=1))
         pushed_back = chains_of(name).filter(owner__isnull=True, hold__isnull=True, wakeup_at__lte=soon)
-        found = locks.to_change(pushed_back).values_list("pk", flat=True)
+        found = locks.to_change(locks.exactly(pushed_back)).values_list("pk", flat=True)
         dispatch.make_due(list(found))
     return bool(removed)
 

@@ -25,7 +25,7 @@ from django_durable.models import (
     Update,
     WorkflowRun,
 )
-from django_durable.store import clock, database, debounces, dispatch, remains, runs
+from django_durable.store import clock, database, debounces, dispatch, locks, remains, runs
 
 _RUNS = WorkflowRun._meta.db_table
 
@@ -145,7 +145,8 @@ def shorten(run_ids: Collection[UUID]) -> list[UUID]:
     """
     with database.sweeping():
         middle = runs.rows().filter(pk__in=run_ids, status=Status.CONTINUED_AS_NEW).exclude(pk=F("chain_id"))
-        gone = list(middle.order_by("pk").select_for_update(skip_locked=True).values_list("pk", flat=True))
+        middle = locks.exactly(middle).order_by("pk").select_for_update(skip_locked=True)
+        gone = list(middle.values_list("pk", flat=True))
         if gone:
             remains.leave_runs(gone)
             for model, key in ((RunAttribute, "run_id"), (WorkflowRun, "pk")):
@@ -160,8 +161,8 @@ def _is_unchanged(chain: Chain, now: dict[UUID, Chain], had: set[UUID]) -> bool:
 
 def _locked(chain_ids: Sequence[UUID]) -> set[UUID]:
     """Those runs of these chains that nobody else has locked, as who lets one go on does. They are locked from here."""
-    rows = runs.rows().filter(chain_id__in=chain_ids).order_by("pk").select_for_update(skip_locked=True)
-    return set(rows.values_list("pk", flat=True))
+    rows = locks.exactly(runs.rows().filter(chain_id__in=chain_ids)).order_by("pk")
+    return set(rows.select_for_update(skip_locked=True).values_list("pk", flat=True))
 
 
 def _delete(chain_ids: Sequence[UUID]) -> None:

@@ -32,7 +32,7 @@ def release_chains(dead: list[int]) -> list[UUID]:
     """Give one batch of the dead workers' chains back, due now; those that are locked are left for the next sweep."""
     with database.sweeping():
         owned = dispatch.rows().filter(owner__in=dead).order_by("pk")
-        found = list(locks.to_change(owned).values_list("pk", flat=True)[:BATCH])
+        found = locks.first(owned.values_list("pk", flat=True), BATCH)
         if found:
             dispatch.rows().filter(pk__in=found).update(
                 owner=None,
@@ -58,7 +58,7 @@ def park_stuck(dead: list[int]) -> list[tuple[UUID, str]]:
             continue
         with database.sweeping():
             mine = dispatch.rows().filter(run_id=run_id, owner=worker).values_list("pk", flat=True)
-            chain = locks.to_change(mine).first()
+            chain = locks.to_change(locks.exactly(mine)).first()
             if chain:
                 block = runs.set_blocked(run_id, blocking.stuck(where))
                 dispatch.park(worker, chain, blocked_by="", delay=_stuck_pause(block.times))

@@ -54,7 +54,7 @@ def locked(name: str) -> Schedule | None:
 def due(definitions: Collection[str]) -> Schedule | None:
     """The longest due schedule of these workflows, locked for this transaction; one that is locked is being ticked."""
     found = rows().filter(next_at__lte=clock.now(), definition__in=definitions).order_by("next_at")
-    return locks.to_change(found).first()
+    return next(iter(locks.first(found, 1)), None)
 
 
 def save(row: Schedule) -> None:
@@ -73,7 +73,7 @@ def hurry_waiting() -> None:
     if not waiting.exists():
         return
     with database.sweeping():
-        found = list(locks.to_change(waiting.order_by("pk")).values_list("pk", flat=True))
+        found = list(locks.to_change(locks.exactly(waiting.order_by("pk"))).values_list("pk", flat=True))
         rows().filter(pk__in=found).update(next_at=clock.now())
 
 

@@ -138,7 +138,7 @@ def claim(
     waiting = due(level.queue, level.priority).filter(_in_time("start_before"), _in_time("expires_at"), name__in=names)
     if among is not None:
         waiting = waiting.filter(pk__in=among)
-    found = list(locks.to_change(waiting)[:limit])
+    found = locks.first(waiting, limit)
     by_limits: dict[tuple[timedelta | None, timedelta | None], list[int]] = defaultdict(list)
     for task in found:
         by_limits[task.start_to_close, task.heartbeat].append(task.pk)
@@ -175,14 +175,9 @@ def _in_time(column: str) -> Q:
 
 def locked(held: Sequence[Held]) -> set[Held]:
     """Which of these tasks are still ours, locked until this transaction ends. Waits for nobody."""
-    found = (
-        rows()
-        .filter(chain_id__in={task.chain_id for task in held}, key__in=[task.key for task in held])
-        .order_by("pk")
-        .select_for_update(skip_locked=True)
-        .values_list("chain_id", "key", "worker", "attempt")
-    )
-    return _held(found) & set(held)
+    mine = rows().filter(chain_id__in={task.chain_id for task in held}, key__in=[task.key for task in held])
+    found = locks.exactly(mine).order_by("pk").select_for_update(skip_locked=True)
+    return _held(found.values_list("chain_id", "key", "worker", "attempt")) & set(held)
 
 
 def ours(held: Collection[Held]) -> set[Held]:
@@ -194,7 +189,7 @@ def ours(held: Collection[Held]) -> set[Held]:
 def locked_for_settling(places: Collection[tuple[UUID, str]]) -> set[tuple[UUID, str]]:
     """Lock the task rows of these activities, so that no holder can commit; returns those that are busy."""
     mine = rows().filter(chain_id__in={chain for chain, _ in places}, key__in=[key for _, key in places])
-    had = set(mine.order_by("pk").select_for_update(skip_locked=True).values_list("chain_id", "key"))
+    had = set(locks.exactly(mine).order_by("pk").select_for_update(skip_locked=True).values_list("chain_id", "key"))
     return (set(mine.values_list("chain_id", "key")) - had) & set(places)
 
 
@@ -203,7 +198,9 @@ def busy(chains: Collection[UUID]) -> set[UUID]:
     if not chains:
         return set()
     all_of_them = rows().filter(chain_id__in=chains)
-    had = set(all_of_them.order_by("pk").select_for_update(skip_locked=True).values_list("pk", flat=True))
+    had = set(
+        locks.exactly(all_of_them).order_by("pk").select_for_update(skip_locked=True).values_list("pk", flat=True)
+    )
     return {chain for key, chain in all_of_them.values_list("pk", "chain_id") if key not in had}
 
 
@@ -342,7 +339,7 @@ def overdue(limit: int = 500) -> list[ActivityTask]:
         Q(worker__isnull=False, deadline__lt=clock.plus(clock.now(), -OVERDUE_GRACE))
         | Q(worker=OUTSIDE, deadline__lte=clock.now())
     )
-    return list(locks.to_change(passed.order_by("deadline"))[:limit])
+    return locks.first(passed.order_by("deadline"), limit)
 
 
 def expired(limit: int = 500) -> list[ActivityTask]:
@@ -352,18 +349,18 @@ def expired(limit: int = 500) -> list[ActivityTask]:
         Q(Q(worker__isnull=True) | Q(worker=OUTSIDE), expires_at__lte=now)
         | Q(expires_at__lt=clock.plus(now, -OVERDUE_GRACE))
     )
-    return list(locks.to_change(passed.order_by("expires_at"))[:limit])
+    return locks.first(passed.order_by("expires_at"), limit)
 
 
 def unstarted(limit: int = 500) -> list[ActivityTask]:
     """Tasks that nobody has begun before their schedule_to_start passed. Locked for this transaction."""
     passed = rows().filter(worker__isnull=True, start_before__lte=clock.now()).order_by("start_before")
-    return list(locks.to_change(passed)[:limit])
+    return locks.first(passed, limit)
 
 
 def abandoned(dead: Collection[int], limit: int = 500) -> list[ActivityTask]:
     """Tasks of dead workers. Locked for this transaction."""
-    return list(locks.to_change(rows().filter(worker__in=dead))[:limit])
+    return locks.first(rows().filter(worker__in=dead), limit)
 
 
 def interrupt(task: ActivityTask) -> None:

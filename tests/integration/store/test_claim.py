@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
-from django_durable.store import clock, dispatch, levels, missing
+from django_durable.store import claims, clock, database, dispatch, levels, missing
 from django_durable.store.claims import SUSPECT_AFTER, Claimed
 from tests.integration.store import chains
 from tests.integration.store.sessions import Elsewhere, Session, all_at_once, paused
@@ -15,8 +16,8 @@ from tests.integration.store.sessions import Elsewhere, Session, all_at_once, pa
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def ids(claims: list[Claimed]) -> list[object]:
-    return [claimed.chain_id for claimed in claims]
+def ids(mine: list[Claimed]) -> list[object]:
+    return [claimed.chain_id for claimed in mine]
 
 
 def test_claimers_that_come_together_never_get_the_same_chain() -> None:
@@ -181,17 +182,41 @@ def test_due_runs_that_no_live_worker_has_are_pushed_back_and_reported() -> None
 
 
 @pytest.mark.server
-def test_a_search_for_runs_that_no_worker_has_hides_none_from_claims() -> None:
-    """MariaDB locks for a moment whatever a search reads, and who has passed by it is not told to look again."""
+def claim_of_a_worker_that_has_other_code() -> None:
+    with database.writing():
+        for level in levels.probe(["default"])[0]:
+            assert claims.claim(0, level, definitions=["tests.other"], limit=100) == []
+
+
+def claim_of_what_a_queue_has_let_in() -> None:
+    with database.writing():
+        for level in levels.probe(["default"])[0]:
+            assert claims.claim(0, level, definitions=[chains.DEFINITION], limit=100, admitted=True) == []
+
+
+def search_for_runs_that_no_worker_has() -> None:
+    missing.push_back([chains.DEFINITION])
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        claim_of_a_worker_that_has_other_code,
+        claim_of_what_a_queue_has_let_in,
+        search_for_runs_that_no_worker_has,
+    ],
+)
+def test_who_looks_for_other_runs_hides_none_from_claims(look: Callable[[], None]) -> None:
+    """MariaDB locks whatever a locking search reads, and who has passed by it is not told to look again."""
     owner, over = chains.worker(), threading.Event()
 
     def search() -> None:
         while not over.is_set():
-            missing.push_back([chains.DEFINITION])
+            look()
 
     searching = Elsewhere(search)
     try:
-        for _ in range(500):
+        for _ in range(200):
             chain = chains.start()
             assert ids(chains.claim(owner)) == [chain]
     finally:

@@ -9,10 +9,21 @@ from django.apps import apps
 from django.core.checks import Tags, run_checks
 from django.core.management import call_command
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from django_durable import checks
 from django_durable.models import Dispatch, WorkflowRun
-from django_durable.store import collation, database, dispatch, mariadb
+from django_durable.store import (
+    clock,
+    collation,
+    database,
+    dispatch,
+    mariadb,
+    missing,
+    outside,
+    recovery,
+    tasks,
+)
 from tests.integration.store import chains
 from tests.integration.store.sessions import Session
 
@@ -69,3 +80,35 @@ def test_a_change_of_some_rows_does_not_wait_for_a_row_that_it_only_passes_by(se
         database.delete(Dispatch, others[:2])
 
     assert dict(Dispatch.objects.values_list("pk", "closing")) == {locked: False, others[2]: True}
+
+
+def test_whoever_looks_for_rows_to_change_locks_them_by_their_keys() -> None:
+    """What an index leads a locking search to stays locked, and hidden from claims, until its transaction ends."""
+    owner, dead = chains.worker("one"), chains.worker("dead")
+    for _ in range(3):
+        claimed = chains.owned(dead)
+        with database.writing():
+            tasks.insert([chains.task(claimed, "due"), chains.task(claimed, "late", start_before=clock.read())])
+        chains.start()
+        chains.start(admitted=True)
+        chains.start(definition="tests.gone")
+    chains.die(dead)
+
+    with CaptureQueriesContext(connection) as captured:
+        chains.claim(owner, limit=2)
+        chains.claim_tasks(owner, limit=2)
+        recovery.release_chains([dead])
+        missing.push_back([chains.DEFINITION])
+        with database.sweeping():
+            dispatch.admit_begun("default")
+            outside.time_out_late()
+            tasks.unstarted()
+            tasks.abandoned([owner])
+
+    locking = [one["sql"] for one in captured if one["sql"].endswith(("FOR UPDATE", "FOR UPDATE SKIP LOCKED"))]
+    assert len(locking) > 6
+    for sql in locking:
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN {sql}")
+            _, _, _, kind, _, key, *_ = cursor.fetchone()
+        assert (kind, key) in (("range", "PRIMARY"), ("const", "PRIMARY")), sql
