@@ -36,14 +36,15 @@ def _stamp(identifier: UUID) -> int:
 
 
 def derived(*parts: str) -> UUID:
-    """An id that says what it was made of, the same every time: UUID version 8, of 74 bits of a hash.
+    """An id that says what it was made of, the same every time: 74 bits of a hash.
 
-    Its time is 0, so that the runs which follow in its chain are greater.
+    It has the form of the other ids, with the time 0, so that the runs which follow in its chain are greater. Not that
+    of version 8, which is meant for such ids: MariaDB's UUID type does not take one in 64 of those.
     """
     digest = hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).digest()
     number = int.from_bytes(digest[:10])
     high, low = number >> 62 & 0xFFF, number & ((1 << 62) - 1)
-    return UUID(int=8 << 76 | high << 64 | 0b10 << 62 | low)
+    return UUID(int=7 << 76 | high << 64 | 0b10 << 62 | low)
 
 
 def process_name() -> str:

@@ -7,9 +7,17 @@ from django.db import IntegrityError, connection
 
 from django_durable import PayloadError, durable
 from django_durable.history import events, messages
-from django_durable.models import ActivityOutcome, ActivityTask, Dispatch, HistoryEvent, InboxMessage, WorkflowRun
+from django_durable.models import (
+    ActivityOutcome,
+    ActivityTask,
+    Dispatch,
+    Gate,
+    HistoryEvent,
+    InboxMessage,
+    WorkflowRun,
+)
 from django_durable.payloads.payload import json_payload
-from django_durable.store import database, flush, history, inbox, outcomes, tasks
+from django_durable.store import database, flush, history, identifiers, inbox, outcomes, tasks
 from tests.flows import workflows
 from tests.integration.store import chains
 from tests.integration.store.sessions import Session
@@ -88,6 +96,17 @@ def test_the_end_of_a_chain_deletes_everything_but_its_run_and_history() -> None
     assert ended.started_at is not None
     assert ended.closed_at is not None
     assert chains.history_of(claimed.run_id) == ["RunStarted", "TimerStarted"]
+
+
+def test_every_id_that_is_made_is_taken_as_it_is_and_sorted_as_it_sorts() -> None:
+    """MariaDB's type for them has an order of its own for each version, and refuses some of some versions."""
+    ids = [identifiers.derived("key", str(number)) for number in range(1_000)]
+    ids += [identifiers.uuid7() for _ in range(1_000)]
+
+    Gate.objects.bulk_create([Gate(chain_id=one) for one in ids])
+
+    assert list(Gate.objects.order_by("pk").values_list("pk", flat=True)) == sorted(ids)
+    assert Gate.objects.filter(pk__in=ids[:500]).count() == 500
 
 
 def test_pending_is_epoch_zero_and_not_a_write() -> None:

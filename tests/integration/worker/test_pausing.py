@@ -173,6 +173,7 @@ def test_a_run_that_is_paused_before_it_began_begins_when_it_is_resumed(make_wor
 def test_a_paused_run_can_be_terminated_and_is_cancelled_once_it_goes_on(worker):
     ended, asked = durable.start_workflow(workflows.approval), durable.start_workflow(workflows.approval)
     for handle in (ended, asked):
+        asleep(handle)
         handle.pause()
         paused(handle)
     assert ended.terminate()
