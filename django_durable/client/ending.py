@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from django.db import IntegrityError
 
-from django_durable import instrumentation
+from django_durable import instrumentation, transports
 from django_durable.client import finding, messaging, surroundings
 from django_durable.exceptions import DurableError
 from django_durable.history import events, messages
@@ -18,7 +18,7 @@ from django_durable.history.failures import Failure
 from django_durable.history.status import Status
 from django_durable.models import WorkflowRun
 from django_durable.payloads import payload
-from django_durable.store import database, dispatch, outages, outside, runs
+from django_durable.store import database, dispatch, outages, outside, queues, runs
 
 TERMINATE_PATIENCE = 10.0  # seconds to wait for callers that keep the workflow's row locked
 TERMINATE_STEP = 0.02
@@ -93,6 +93,8 @@ def tell(ended: Mapping[UUID, Status]) -> None:
     parents = {run.parent_chain_id for run in told if run.parent_chain_id is not None}
     database.on_commit(partial(messaging.hint_all, parents))
     database.on_commit(partial(messaging.close_children, [run.chain_id for run in told]))
+    for queue in {run.queue for run in told} & queues.read().keys():  # which may let in another one now
+        database.on_commit(partial(transports.hint_work, queue))
     for run in told:
         announce(run, ended[run.pk])
 

@@ -83,6 +83,16 @@ def test_a_worker_that_does_not_look_by_itself_is_woken_by_a_start(hearing, make
     assert_invariants(handle)
 
 
+def test_the_end_of_a_run_from_outside_gives_its_place_to_another_one(hearing, make_worker, configure):
+    configure(POLL_SECONDS=NEVER)
+    durable.set_queue("limited", counts="workflows", concurrency=1)
+    wait_until_hears(make_worker(queues=("limited",)))
+    first, second = [durable.start_workflow(workflows.approval.using(queue="limited")) for _ in range(2)]
+    asleep(first)
+    assert first.terminate()
+    wait_for(lambda: second.status().started_at, "the next to begin")
+
+
 def test_it_is_woken_by_a_message_for_a_run_that_sleeps(hearing, make_worker, configure):
     configure(POLL_SECONDS=NEVER)
     wait_until_hears(make_worker())
