@@ -16,7 +16,7 @@ demo: $(VENV)/.installed ## Place 50 orders, kill the worker half-way, see that 
 serve: $(VENV)/.installed ## Run the example shop with its admin and a worker; Ctrl-C stops it
 	@$(BIN)/python -m example_project.serve
 
-test: $(VENV)/.installed-dev ## All checks, then all tests on SQLite, and on PostgreSQL if it answers
+test: $(VENV)/.installed-dev ## All checks, then all tests on SQLite, on PostgreSQL if it answers, and on MariaDB if it is named
 	@$(BIN)/python -m tests.run
 
 lint: $(VENV)/.installed-dev ## The checks without the tests

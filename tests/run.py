@@ -40,9 +40,10 @@ PASSED, FAILED = "passed", "FAILED"
 
 
 def main(arguments: list[str]) -> int:
-    results = run_checks()
+    """``--lint``: the checks alone; ``--tests``: none of them. Whatever else there is goes to pytest."""
+    results = {} if "--tests" in arguments else run_checks()
     if "--lint" not in arguments:
-        results |= run_tests(pytest_arguments=arguments)
+        results |= run_tests(pytest_arguments=[one for one in arguments if one != "--tests"])
     print("\nIn short:")
     for name, result in results.items():
         print(f"  {name:<24}{result}")

@@ -94,5 +94,5 @@ def take(place: DebouncedStart, run_id: UUID, *, max_wait: timedelta | None) -> 
 def leave(run_ids: Collection[UUID]) -> None:
     """These runs have begun. A place that a start is about to take is its own."""
     if run_ids:
-        left = locks.exactly(rows().filter(run_id__in=run_ids)).select_for_update(skip_locked=True)
-        rows().filter(pk__in=list(left.values_list("pk", flat=True))).delete()
+        left = locks.exclusively(rows().filter(run_id__in=run_ids)).values_list("pk", flat=True)
+        rows().filter(pk__in=list(left)).delete()

@@ -194,9 +194,9 @@ def _make_due_by_join(chain_ids: Collection[UUID], holds: Collection[str]) -> in
     free = f"(hold IS NULL OR hold IN ({held}))" if holds else "hold IS NULL"
     with database.cursor() as cursor:
         cursor.execute(
-            f"UPDATE (SELECT chain_id FROM {table} WHERE chain_id IN ({places}) AND owner IS NULL "
+            f"UPDATE (SELECT chain_id FROM {table} {locks.by_key()} WHERE chain_id IN ({places}) AND owner IS NULL "
             f"AND {free} AND (wakeup_at IS NULL OR wakeup_at > {now}) FOR UPDATE SKIP LOCKED) AS asleep "
-            f"STRAIGHT_JOIN {table} AS chain FORCE INDEX (PRIMARY) ON chain.chain_id = asleep.chain_id "
+            f"STRAIGHT_JOIN {table} AS chain {locks.by_key()} ON chain.chain_id = asleep.chain_id "
             f"SET chain.wakeup_at = {now}",
             [*params, *holds, *now_params, *now_params],
         )

@@ -43,8 +43,8 @@ def put_first(chain_id: UUID, earlier: Sequence[messages.Message]) -> None:
     """
     if not earlier:
         return
-    mine = InboxMessage.objects.using(database.alias()).filter(chain_id=chain_id).order_by("pk")
-    waiting = list(locks.exactly(mine).select_for_update(skip_locked=True))
+    mine = InboxMessage.objects.using(database.alias()).filter(chain_id=chain_id)
+    waiting = list(locks.exclusively(mine))
     consume([one.pk for one in waiting])
     insert([(chain_id, message) for message in earlier])
     for one in waiting:

@@ -84,6 +84,11 @@ def exactly(rows: _Rows) -> _Rows:
     return rows.filter(pk__in=_keys(rows)) if database.is_mariadb() else rows
 
 
+def exclusively(rows: _Rows) -> _Rows:
+    """Lock ``rows`` against everybody, exactly them and in the order of their keys, without waiting for anybody."""
+    return exactly(rows).order_by("pk").select_for_update(skip_locked=True)
+
+
 def _keys(rows: QuerySet[Any]) -> list[Any]:
     return list(rows.values_list("pk", flat=True))
 

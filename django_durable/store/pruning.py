@@ -145,8 +145,7 @@ def shorten(run_ids: Collection[UUID]) -> list[UUID]:
     """
     with database.sweeping():
         middle = runs.rows().filter(pk__in=run_ids, status=Status.CONTINUED_AS_NEW).exclude(pk=F("chain_id"))
-        middle = locks.exactly(middle).order_by("pk").select_for_update(skip_locked=True)
-        gone = list(middle.values_list("pk", flat=True))
+        gone = list(locks.exclusively(middle).values_list("pk", flat=True))
         if gone:
             remains.leave_runs(gone)
             for model, key in ((RunAttribute, "run_id"), (WorkflowRun, "pk")):
@@ -161,8 +160,8 @@ def _is_unchanged(chain: Chain, now: dict[UUID, Chain], had: set[UUID]) -> bool:
 
 def _locked(chain_ids: Sequence[UUID]) -> set[UUID]:
     """Those runs of these chains that nobody else has locked, as who lets one go on does. They are locked from here."""
-    rows = locks.exactly(runs.rows().filter(chain_id__in=chain_ids)).order_by("pk")
-    return set(rows.select_for_update(skip_locked=True).values_list("pk", flat=True))
+    rows = locks.exclusively(runs.rows().filter(chain_id__in=chain_ids))
+    return set(rows.values_list("pk", flat=True))
 
 
 def _delete(chain_ids: Sequence[UUID]) -> None:

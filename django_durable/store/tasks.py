@@ -176,8 +176,8 @@ def _in_time(column: str) -> Q:
 def locked(held: Sequence[Held]) -> set[Held]:
     """Which of these tasks are still ours, locked until this transaction ends. Waits for nobody."""
     mine = rows().filter(chain_id__in={task.chain_id for task in held}, key__in=[task.key for task in held])
-    found = locks.exactly(mine).order_by("pk").select_for_update(skip_locked=True)
-    return _held(found.values_list("chain_id", "key", "worker", "attempt")) & set(held)
+    found = locks.exclusively(mine).values_list("chain_id", "key", "worker", "attempt")
+    return _held(found) & set(held)
 
 
 def ours(held: Collection[Held]) -> set[Held]:
@@ -189,7 +189,7 @@ def ours(held: Collection[Held]) -> set[Held]:
 def locked_for_settling(places: Collection[tuple[UUID, str]]) -> set[tuple[UUID, str]]:
     """Lock the task rows of these activities, so that no holder can commit; returns those that are busy."""
     mine = rows().filter(chain_id__in={chain for chain, _ in places}, key__in=[key for _, key in places])
-    had = set(locks.exactly(mine).order_by("pk").select_for_update(skip_locked=True).values_list("chain_id", "key"))
+    had = set(locks.exclusively(mine).values_list("chain_id", "key"))
     return (set(mine.values_list("chain_id", "key")) - had) & set(places)
 
 
@@ -198,9 +198,7 @@ def busy(chains: Collection[UUID]) -> set[UUID]:
     if not chains:
         return set()
     all_of_them = rows().filter(chain_id__in=chains)
-    had = set(
-        locks.exactly(all_of_them).order_by("pk").select_for_update(skip_locked=True).values_list("pk", flat=True)
-    )
+    had = set(locks.exclusively(all_of_them).values_list("pk", flat=True))
     return {chain for key, chain in all_of_them.values_list("pk", "chain_id") if key not in had}
 
 
